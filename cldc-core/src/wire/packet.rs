@@ -1,0 +1,259 @@
+//! One datagram: header, piece of a message, and footer with its number and HMAC-SHA1 (protocol.md 1).
+
+use hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
+
+use super::codes::Op;
+use super::limits::{FOOTER, MAC, MAX_USER_FIELD};
+use super::xdr::{self, Full, Malformed, Parsed, Writer};
+
+/// `CLDc1pkt`, as a little-endian machine writes it: the form that interoperates (protocol.md 1.1).
+pub const MAGIC: u64 = 0x746b_7031_6344_4c43;
+
+/// Which part of its message a packet carries. Only the first part says which message it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// The whole message.
+    Only {
+        /// Names the message.
+        xid: u64,
+        /// What the message asks or tells.
+        op: Op,
+    },
+    /// The first of several pieces.
+    First {
+        /// Names the message.
+        xid: u64,
+        /// What the message asks or tells.
+        op: Op,
+    },
+    /// Neither the first piece nor the last.
+    Middle,
+    /// The last of several pieces.
+    Last,
+}
+
+impl Part {
+    /// Whether a message begins here.
+    #[must_use]
+    pub const fn is_first(self) -> bool {
+        matches!(self, Self::Only { .. } | Self::First { .. })
+    }
+
+    /// Whether a message ends here.
+    #[must_use]
+    pub const fn is_last(self) -> bool {
+        matches!(self, Self::Only { .. } | Self::Last)
+    }
+
+    /// The operation, if the packet names it.
+    #[must_use]
+    pub const fn op(self) -> Option<Op> {
+        match self {
+            Self::Only { op, .. } | Self::First { op, .. } => Some(op),
+            Self::Middle | Self::Last => None,
+        }
+    }
+
+    fn parse(input: &[u8]) -> Parsed<'_, Self> {
+        let (input, order) = xdr::i32(input)?;
+        match order {
+            0 => return Ok((input, Self::Middle)),
+            2 => return Ok((input, Self::Last)),
+            1 | 3 => {}
+            _ => return xdr::fail(Malformed::Order),
+        }
+        let (input, xid) = xdr::u64(input)?;
+        let (input, op) = xdr::i32(input)?;
+        let op = Op::from_wire(op);
+        Ok((input, if order == 3 { Self::Only { xid, op } } else { Self::First { xid, op } }))
+    }
+
+    fn emit(self, out: &mut Writer<'_>) -> Result<(), Full> {
+        let (order, start) = match self {
+            Self::Middle => (0, None),
+            Self::First { xid, op } => (1, Some((xid, op))),
+            Self::Last => (2, None),
+            Self::Only { xid, op } => (3, Some((xid, op))),
+        };
+        out.i32(order)?;
+        if let Some((xid, op)) = start {
+            out.u64(xid)?;
+            out.i32(op.to_wire())?;
+        }
+        Ok(())
+    }
+}
+
+/// A secret key, ready to sign and verify.
+#[derive(Clone)]
+pub struct Key(Hmac<Sha1>);
+
+/// An empty key can neither sign nor verify.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyError;
+
+/// The HMAC of a packet is not the one that the key gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Forged;
+
+impl Key {
+    /// The key made of these bytes.
+    ///
+    /// # Errors
+    /// [`KeyError`] if there are none.
+    pub fn new(secret: &[u8]) -> Result<Self, KeyError> {
+        if secret.is_empty() {
+            return Err(KeyError);
+        }
+        Hmac::new_from_slice(secret).map(Self).map_err(|_| KeyError)
+    }
+
+    fn sign(&self, bytes: &[u8]) -> [u8; MAC] {
+        self.over(bytes).finalize().into_bytes().into()
+    }
+
+    fn over(&self, bytes: &[u8]) -> Hmac<Sha1> {
+        let mut mac = self.0.clone();
+        mac.update(bytes);
+        mac
+    }
+}
+
+impl core::fmt::Debug for Key {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str("Key(secret)")
+    }
+}
+
+/// A packet as it was received: nothing in it is proved before [`Packet::verify`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// The session, a number that its client chose.
+    pub sid: u64,
+    /// The name of the user whose key signs.
+    pub user: &'a [u8],
+    /// Which part of its message this is.
+    pub part: Part,
+    /// The piece of the message.
+    pub piece: &'a [u8],
+    /// The packet's number in its stream; of an ACK, the number acknowledged.
+    pub number: u64,
+    datagram: &'a [u8],
+}
+
+impl<'a> Packet<'a> {
+    /// Takes a datagram apart.
+    ///
+    /// # Errors
+    /// What is wrong with it; such a datagram can only be dropped.
+    pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
+        let signed = datagram.len().checked_sub(FOOTER).ok_or(Malformed::Truncated)?;
+        let (body, footer) = datagram.split_at_checked(signed).ok_or(Malformed::Truncated)?;
+        let (piece, (sid, user, part)) = match header(body) {
+            Ok(parsed) => parsed,
+            Err(error) => return xdr::finish(Err(error)),
+        };
+        let number = little_endian(footer, 0)?;
+        Ok(Self { sid, user, part, piece, number, datagram })
+    }
+
+    /// Checks the HMAC, in constant time.
+    ///
+    /// # Errors
+    /// [`Forged`] if this key did not sign this packet.
+    pub fn verify(&self, key: &Key) -> Result<(), Forged> {
+        let (signed, mac) = self.datagram.split_last_chunk::<MAC>().ok_or(Forged)?;
+        key.over(signed).verify_slice(mac).map_err(|_| Forged)
+    }
+
+    /// Checks the shifted footer of Hail's one-shot packets, whose number stands eight bytes late and whose HMAC is
+    /// cut to twelve bytes (protocol.md 1.3); gives the number.
+    ///
+    /// # Errors
+    /// [`Forged`] if this key did not sign this packet in that way.
+    pub fn verify_shifted(&self, key: &Key) -> Result<u64, Forged> {
+        const CUT: usize = 12;
+        let (rest, mac) = self.datagram.split_last_chunk::<CUT>().ok_or(Forged)?;
+        let (signed, number) = rest.split_last_chunk::<8>().ok_or(Forged)?;
+        key.over(signed).verify_truncated_left(mac).map_err(|_| Forged)?;
+        Ok(u64::from_le_bytes(*number))
+    }
+}
+
+fn header(input: &[u8]) -> Parsed<'_, (u64, &[u8], Part)> {
+    let (input, magic) = xdr::u64(input)?;
+    if magic != MAGIC {
+        return xdr::fail(Malformed::Magic);
+    }
+    let (input, sid) = xdr::u64(input)?;
+    let (input, user) = xdr::opaque(MAX_USER_FIELD)(input)?;
+    let (input, part) = Part::parse(input)?;
+    Ok((input, (sid, user, part)))
+}
+
+fn little_endian(bytes: &[u8], at: usize) -> Result<u64, Malformed> {
+    let bytes = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()).ok_or(Malformed::Truncated)?;
+    Ok(u64::from_le_bytes(*bytes))
+}
+
+/// What goes around the pieces of a session's messages: the same session, user and key in every packet.
+#[derive(Clone, Copy, Debug)]
+pub struct Seal<'a> {
+    /// The session.
+    pub sid: u64,
+    /// The user whose key signs.
+    pub user: &'a [u8],
+    /// The key.
+    pub key: &'a Key,
+}
+
+impl Seal<'_> {
+    /// Writes a packet into `buffer` and gives its length. [`MAX_PACKET`](super::limits::MAX_PACKET) bytes are
+    /// room enough for a piece of [`PIECE`](super::limits::PIECE) bytes.
+    ///
+    /// # Errors
+    /// [`Full`] if the buffer is too small.
+    pub fn emit(&self, part: Part, number: u64, piece: &[u8], buffer: &mut [u8]) -> Result<usize, Full> {
+        let mut out = Writer::new(buffer);
+        self.emit_header(part, &mut out)?;
+        out.raw(piece)?;
+        out.raw(&number.to_le_bytes())?;
+        let mac = self.key.sign(out.written());
+        out.raw(&mac)?;
+        Ok(out.len())
+    }
+
+    /// Writes a packet with the shifted footer of Hail's server; `junk` stands for its eight bytes of stack
+    /// (protocol.md 1.3). Only tests and captures need it.
+    ///
+    /// # Errors
+    /// [`Full`] if the buffer is too small.
+    pub fn emit_shifted(
+        &self,
+        part: Part,
+        number: u64,
+        piece: &[u8],
+        junk: [u8; 8],
+        buffer: &mut [u8],
+    ) -> Result<usize, Full> {
+        let mut out = Writer::new(buffer);
+        self.emit_header(part, &mut out)?;
+        out.raw(piece)?;
+        out.raw(&junk)?;
+        let mac = self.key.sign(out.written());
+        out.raw(&number.to_le_bytes())?;
+        out.raw(mac.first_chunk::<12>().ok_or(Full)?)?;
+        Ok(out.len())
+    }
+
+    fn emit_header(&self, part: Part, out: &mut Writer<'_>) -> Result<(), Full> {
+        if self.user.len() > MAX_USER_FIELD {
+            return Err(Full);
+        }
+        out.u64(MAGIC)?;
+        out.u64(self.sid)?;
+        out.opaque(self.user)?;
+        part.emit(out)
+    }
+}
