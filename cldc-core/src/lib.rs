@@ -2,4 +2,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod lease;
+pub mod link;
+pub mod rng;
+pub mod time;
 pub mod wire;

@@ -109,6 +109,13 @@ impl Key {
         Hmac::new_from_slice(secret).map(Self).map_err(|_| KeyError)
     }
 
+    /// A number that nobody without the key can tell from a random one; each `position` has its own.
+    #[must_use]
+    pub(crate) fn derive(&self, position: u64) -> u64 {
+        let mac = self.sign(&position.to_be_bytes());
+        mac.first_chunk::<8>().map_or(position, |bytes| u64::from_be_bytes(*bytes))
+    }
+
     fn sign(&self, bytes: &[u8]) -> [u8; MAC] {
         self.over(bytes).finalize().into_bytes().into()
     }
