@@ -27,7 +27,7 @@ pub struct Metadata {
 pub enum Answer<'a> {
     /// The result of a request that returns nothing but a code, or that failed.
     Done {
-        /// The operation answered.
+        /// The operation answered; [`Op::Ack`] when Hail's server refuses an ACK (protocol.md 4.5).
         op: Op,
         /// The request answered.
         xid: u64,
@@ -91,8 +91,9 @@ impl<'a> Answer<'a> {
             | Op::Del
             | Op::Lock
             | Op::TryLock
-            | Op::Unlock => generic(body).map(|(rest, (code, xid))| (rest, Self::Done { op, xid, code })),
-            Op::Ack | Op::Unknown(_) => return Err(Malformed::Op),
+            | Op::Unlock
+            | Op::Ack => generic(body).map(|(rest, (code, xid))| (rest, Self::Done { op, xid, code })),
+            Op::Unknown(_) => return Err(Malformed::Op),
         })
     }
 

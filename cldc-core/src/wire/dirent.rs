@@ -7,19 +7,17 @@ use super::xdr::{Full, Malformed, Writer};
 /// The length of the entry of a name of `len` bytes.
 #[must_use]
 pub const fn entry_len(len: usize) -> usize {
-    len.saturating_add(2).next_multiple_of(8)
+    len.saturating_add(9) & !7
 }
 
 /// Writes the entry of one name.
 ///
 /// # Errors
-/// [`Full`] if the buffer is too small or the name too long for its length field.
+/// [`Full`] if the buffer is too small or the name too long for its length field; then nothing has been written.
 pub fn emit(name: &[u8], out: &mut Writer<'_>) -> Result<(), Full> {
     let len = u16::try_from(name.len()).map_err(|_| Full)?;
-    out.raw(&len.to_le_bytes())?;
-    out.raw(name)?;
-    let pad = entry_len(name.len()).saturating_sub(name.len()).saturating_sub(2);
-    out.raw([0; 8].get(..pad).unwrap_or_default())
+    let zeros = entry_len(name.len()).saturating_sub(name.len()).saturating_sub(2);
+    out.padded(&len.to_le_bytes(), name, zeros)
 }
 
 /// Goes through the names in a directory's contents. After an error it ends.

@@ -120,7 +120,7 @@ impl<'b> Writer<'b> {
     /// Writes `bytes` as they are.
     ///
     /// # Errors
-    /// [`Full`] if they do not fit; then nothing has been written. So for all methods below, item by item.
+    /// [`Full`] if they do not fit; then nothing has been written. So for all methods below.
     pub fn raw(&mut self, bytes: &[u8]) -> Result<(), Full> {
         let end = self.len.checked_add(bytes.len()).ok_or(Full)?;
         self.buffer.get_mut(self.len..end).ok_or(Full)?.copy_from_slice(bytes);
@@ -145,9 +145,21 @@ impl<'b> Writer<'b> {
 
     /// Writes a string or opaque: its length, its bytes, and zeros up to a multiple of four.
     pub fn opaque(&mut self, bytes: &[u8]) -> Result<(), Full> {
-        self.u32(u32::try_from(bytes.len()).map_err(|_| Full)?)?;
-        self.raw(bytes)?;
-        self.raw([0; 3].get(..pad(bytes.len())).unwrap_or_default())
+        let len = u32::try_from(bytes.len()).map_err(|_| Full)?;
+        self.padded(&len.to_be_bytes(), bytes, pad(bytes.len()))
+    }
+
+    /// Writes `length`, then `bytes`, then `zeros` zeros, of which there may be seven: all of it, or nothing.
+    pub(super) fn padded(&mut self, length: &[u8], bytes: &[u8], zeros: usize) -> Result<(), Full> {
+        let start = self.len;
+        let result = self
+            .raw(length)
+            .and_then(|()| self.raw(bytes))
+            .and_then(|()| self.raw([0; 7].get(..zeros).unwrap_or_default()));
+        if result.is_err() {
+            self.len = start;
+        }
+        result
     }
 }
 
