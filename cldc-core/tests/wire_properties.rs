@@ -317,6 +317,12 @@ fn pieces_of_every_size_end_where_the_footer_begins() {
 }
 
 #[test]
+fn the_sizes_are_those_that_hail_has() {
+    assert_eq!((MAX_USER_FIELD, MAX_PATH, MAX_PAYLOAD), (32, 256, 131_072));
+    assert_eq!((PIECE, MAX_MESSAGE, FOOTER), (1024, 196_608, 28));
+}
+
+#[test]
 fn files_of_exactly_one_piece_two_pieces_and_the_longest_and_one_byte_around_them_decode_to_themselves() {
     let (put, path) = (8 + 4, b"/f");
     for len in [PIECE - put, PIECE, 2 * PIECE - put, 2 * PIECE, MAX_PAYLOAD] {
