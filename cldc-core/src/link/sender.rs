@@ -61,7 +61,8 @@ impl<B> Outgoing<B> {
         self.first.wrapping_add(self.pieces()).wrapping_sub(1)
     }
 
-    fn covers(&self, number: u64) -> bool {
+    /// Whether one of its packets has this number.
+    pub fn covers(&self, number: u64) -> bool {
         ahead(number, self.first) >= 0 && ahead(number, self.last()) <= 0
     }
 }
@@ -168,6 +169,11 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
         self.messages.push(Outgoing { op, xid, first, len, sent: None, body })?;
         self.next = first.wrapping_add(pieces(len));
         Ok(first)
+    }
+
+    /// Gives up the oldest message.
+    pub fn pop(&mut self) -> Option<Outgoing<B>> {
+        self.messages.remove(0)
     }
 
     /// The next packet to send, if one may leave now. Its message's `sent` is set if it leaves for the first time.

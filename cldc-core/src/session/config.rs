@@ -1,0 +1,100 @@
+//! What a session is told at its start, and the sizes that are chosen at compile time.
+
+use core::net::SocketAddr;
+
+use super::Session;
+use crate::lease::Terms;
+use crate::link::Pacing;
+use crate::time::Duration;
+use crate::wire::limits::MAX_PATH;
+use crate::wire::xdr::pad;
+
+/// How many server addresses a session knows at most.
+pub const MAX_SERVERS: usize = 5;
+
+/// The lease of a plain session: Hail's servers keep one for 60 s (protocol.md 5).
+pub const PLAIN_TERMS: Terms =
+    Terms { lease: Duration::from_secs(60), grace: Duration::from_secs(45), drift_ppm: 10_000 };
+
+/// What a session is told at its start.
+#[derive(Clone, Copy, Debug)]
+pub struct Config<'a> {
+    /// The name of the user, 1 to 31 bytes.
+    pub user: &'a [u8],
+    /// The user's secret key, 1 to 127 bytes.
+    pub key: &'a [u8],
+    /// Where servers of the cell may be reached, 1 to [`MAX_SERVERS`]; tried in this order.
+    pub servers: &'a [SocketAddr],
+    /// From a good source, and another one for every session: whoever can guess it can forge a session's numbers.
+    pub seed: [u8; 32],
+    /// The terms of the lease; against a plain server [`PLAIN_TERMS`], with a larger drift for a poor oscillator.
+    pub terms: Terms,
+    /// How long a server may be silent to NEW_SESS before the next one is tried.
+    pub patience: Duration,
+}
+
+impl<'a> Config<'a> {
+    /// A configuration with the usual terms and two seconds of patience.
+    #[must_use]
+    pub const fn new(user: &'a [u8], key: &'a [u8], servers: &'a [SocketAddr], seed: [u8; 32]) -> Self {
+        Self { user, key, servers, seed, terms: PLAIN_TERMS, patience: Duration::from_secs(2) }
+    }
+}
+
+/// Why a session cannot be made of a configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// The user's name is empty, or longer than 31 bytes.
+    User,
+    /// The key is empty, or longer than 127 bytes.
+    Key,
+    /// There is no server address, or there are more than [`MAX_SERVERS`].
+    Servers,
+}
+
+impl core::fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(match self {
+            Self::User => "the user's name must have 1 to 31 bytes",
+            Self::Key => "the secret key must have 1 to 127 bytes",
+            Self::Servers => "there must be 1 to 5 server addresses",
+        })
+    }
+}
+
+impl core::error::Error for ConfigError {}
+
+/// How a client sends to a plain server. That acknowledges no pieces, so the window cannot be used, and bursts are
+/// kept to a third of what the default socket buffer of such a server holds (failures.md 21).
+pub(super) const PACING: Pacing = Pacing {
+    resend: Duration::from_millis(250),
+    resend_next: Duration::from_millis(500),
+    resend_max: Duration::from_secs(4),
+    window: u64::MAX,
+    burst: 32,
+    gap: Duration::from_millis(2),
+    whole: u64::MAX,
+};
+
+/// The `RX` of a session that reads files of up to `file` bytes.
+#[must_use]
+pub const fn rx_bytes(file: usize) -> usize {
+    // Code, xid, four numbers, flags, path, contents.
+    12 + 32 + 4 + (4 + MAX_PATH) + (4 + file + pad(file))
+}
+
+/// The `TX` of a session that writes files of up to `file` bytes, with `requests` requests in flight.
+#[must_use]
+pub const fn tx_bytes(file: usize, requests: usize) -> usize {
+    // PUT: handle and contents. OPEN: mode, events, path.
+    let put = 8 + 4 + file + pad(file);
+    let open = 8 + 4 + MAX_PATH;
+    requests * if put > open { put } else { open }
+}
+
+/// A session for a small device: files of 1 KiB, 2 requests in flight, 4 handles.
+pub type SmallSession = Session<{ rx_bytes(1024) }, { tx_bytes(1024, 2) }, 2, 4, 0>;
+
+/// A session without compromises: the longest files, many requests in flight, packets held that come early.
+pub type FullSession = Session<{ rx_bytes(131_072) }, { tx_bytes(131_072, 2) }, 64, 256, 128>;
