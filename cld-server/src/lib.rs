@@ -1,1 +1,4 @@
-//! Placeholder while the workspace is laid out.
+//! The replicated CLD server: one state machine that is fed bytes and time, and the shell around it.
+
+pub mod codec;
+pub mod database;

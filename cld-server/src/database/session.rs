@@ -1,0 +1,309 @@
+//! Sessions, their handles, and the table of replies that makes every request take effect exactly once.
+
+use super::command::Settled;
+use super::effects::Reply;
+use super::limits::{REPLIES_MAX, Usage};
+use super::lock::Owner;
+use cldc_core::wire::codes::{EventMask, OpenMode};
+use cldc_core::wire::limits::MAX_USER;
+use imbl::{OrdMap, OrdSet};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// The first handle of a session (protocol.md 7, OPEN step 5).
+const FIRST_FH: u64 = 2;
+
+/// The name of a user: 1 to [`MAX_USER`] bytes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UserName {
+    len: u8,
+    /// Zero after the name's end, so that equal names are equal values.
+    bytes: [u8; MAX_USER],
+}
+
+impl UserName {
+    /// A name; `None` if it is empty or too long.
+    #[must_use]
+    pub fn new(name: &[u8]) -> Option<Self> {
+        let mut bytes = [0; MAX_USER];
+        bytes.get_mut(..name.len())?.copy_from_slice(name);
+        let len = u8::try_from(name.len()).ok().filter(|&len| len > 0)?;
+        Some(Self { len, bytes })
+    }
+
+    /// The name's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..self.len.into()).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Display for UserName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.as_bytes().escape_ascii().fmt(f)
+    }
+}
+
+impl std::fmt::Debug for UserName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+/// An open file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Handle {
+    /// Its number in the session.
+    pub fh: u64,
+    /// The file; `None` once that is deleted. Such a handle is of no use any more, and stays only until the client
+    /// has acknowledged that it was told.
+    pub inode: Option<u64>,
+    /// The ticket of its claim on the file's lock, held or waiting.
+    pub ticket: Option<u64>,
+    /// What it was opened for, unknown bits included.
+    pub mode: OpenMode,
+    /// What it wants to hear of.
+    pub events: EventMask,
+    /// Events sent that the client has not acknowledged yet: a new master sends them again.
+    pub unsettled: EventMask,
+    /// The number of events sent so far.
+    pub serial: u64,
+}
+
+/// A client's session.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// Whose it is.
+    pub user: UserName,
+    /// From where it was opened.
+    pub peer: SocketAddr,
+    /// The request id of the NEW_SESS that opened it.
+    pub xid: u64,
+    /// The client's packet number of that NEW_SESS.
+    pub number: u64,
+    /// The highest packet number of the client among the requests executed.
+    pub last_number: u64,
+    /// The number that the next handle gets.
+    pub next_fh: u64,
+    /// The handles, in the order of their numbers.
+    pub handles: Vec<Handle>,
+    /// Replies that the client has not acknowledged, by request id, in the order of execution.
+    pub replies: Vec<(u64, Reply)>,
+}
+
+/// What is known of a request before it is executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// Never seen.
+    No,
+    /// Executed, with this reply.
+    Executed(Reply),
+    /// Executed, and its reply acknowledged.
+    Settled,
+    /// Never seen, and there is no room to record its reply.
+    NoRoom,
+}
+
+impl Session {
+    pub(super) const fn new(user: UserName, peer: SocketAddr, xid: u64, number: u64) -> Self {
+        Self {
+            user,
+            peer,
+            xid,
+            number,
+            last_number: number,
+            next_fh: FIRST_FH,
+            handles: Vec::new(),
+            replies: Vec::new(),
+        }
+    }
+
+    /// A handle by its number.
+    #[must_use]
+    pub fn handle(&self, fh: u64) -> Option<&Handle> {
+        let at = self.handles.binary_search_by_key(&fh, |handle| handle.fh).ok()?;
+        self.handles.get(at)
+    }
+
+    pub(super) fn handle_mut(&mut self, fh: u64) -> Option<&mut Handle> {
+        let at = self.handles.binary_search_by_key(&fh, |handle| handle.fh).ok()?;
+        self.handles.get_mut(at)
+    }
+
+    /// Looks a request up by its id, and by its packet number: numbers only grow (modulo 2^64), so that a request that
+    /// is not above the last one executed was itself executed, even if its reply is settled and forgotten.
+    pub(super) fn seen(&self, xid: u64, number: u64) -> Seen {
+        if let Some(&(_, reply)) = self.replies.iter().find(|(recorded, _)| *recorded == xid) {
+            Seen::Executed(reply)
+        } else if number.wrapping_sub(self.last_number).cast_signed() <= 0 {
+            Seen::Settled
+        } else if self.replies.len() >= REPLIES_MAX {
+            Seen::NoRoom
+        } else {
+            Seen::No
+        }
+    }
+
+    pub(super) fn record(&mut self, xid: u64, number: u64, reply: Reply) {
+        self.last_number = number;
+        self.replies.push((xid, reply));
+    }
+}
+
+/// All sessions, with the indexes that follow from them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sessions {
+    map: OrdMap<u64, Arc<Session>>,
+    /// Every handle on a file that exists, by inode, session and number.
+    openers: OrdSet<(u64, u64, u64)>,
+    usage: OrdMap<UserName, Usage>,
+    /// The number of sessions and handles of all users.
+    total: Usage,
+}
+
+impl Sessions {
+    pub(super) fn get(&self, sid: u64) -> Option<&Session> {
+        self.map.get(&sid).map(Arc::as_ref)
+    }
+
+    /// A session to change; its list of handles only through [`Self::open`], [`Self::close`] and [`Self::orphan`].
+    pub(super) fn get_mut(&mut self, sid: u64) -> Option<&mut Session> {
+        self.map.get_mut(&sid).map(Arc::make_mut)
+    }
+
+    pub(super) fn handle_mut(&mut self, owner: Owner) -> Option<&mut Handle> {
+        self.get_mut(owner.sid)?.handle_mut(owner.fh)
+    }
+
+    /// All sessions from `sid` on, in the order of their ids.
+    pub(super) fn from(&self, sid: u64) -> impl Iterator<Item = (u64, &Session)> {
+        self.map.range(sid..).map(|(&sid, session)| (sid, session.as_ref()))
+    }
+
+    pub(super) fn usage(&self, user: &UserName) -> Usage {
+        self.usage.get(user).copied().unwrap_or_default()
+    }
+
+    pub(super) const fn total(&self) -> Usage {
+        self.total
+    }
+
+    /// The number of handles on files that exist.
+    pub(super) fn open_handles(&self) -> usize {
+        self.openers.len()
+    }
+
+    /// The handles on a file, by session and number.
+    pub(super) fn openers(&self, inode: u64) -> Vec<Owner> {
+        let handles = self.openers.range((inode, 0, 0)..=(inode, u64::MAX, u64::MAX));
+        handles.map(|&(_, sid, fh)| Owner { sid, fh }).collect()
+    }
+
+    /// Adds a session, with the handles it has.
+    pub(super) fn insert(&mut self, sid: u64, session: Session) {
+        self.count(&session.user, |usage| {
+            usage.sessions = usage.sessions.saturating_add(1);
+            usage.handles = usage.handles.saturating_add(session.handles.len() as u64);
+        });
+        for handle in &session.handles {
+            if let Some(inode) = handle.inode {
+                self.openers.insert((inode, sid, handle.fh));
+            }
+        }
+        self.map.insert(sid, Arc::new(session));
+    }
+
+    /// Removes a session with its handles.
+    pub(super) fn remove(&mut self, sid: u64) -> Option<Arc<Session>> {
+        let session = self.map.remove(&sid)?;
+        for handle in &session.handles {
+            if let Some(inode) = handle.inode {
+                self.openers.remove(&(inode, sid, handle.fh));
+            }
+        }
+        self.count(&session.user, |usage| {
+            usage.sessions = usage.sessions.saturating_sub(1);
+            usage.handles = usage.handles.saturating_sub(session.handles.len() as u64);
+        });
+        Some(session)
+    }
+
+    /// Adds a handle to a session; its number.
+    pub(super) fn open(&mut self, sid: u64, inode: u64, mode: OpenMode, events: EventMask) -> Option<u64> {
+        let session = self.get_mut(sid)?;
+        let fh = session.next_fh;
+        session.next_fh = fh.saturating_add(1);
+        let unsettled = EventMask::NONE;
+        session.handles.push(Handle {
+            fh,
+            inode: Some(inode),
+            ticket: None,
+            mode,
+            events,
+            unsettled,
+            serial: 0,
+        });
+        let user = session.user;
+        self.openers.insert((inode, sid, fh));
+        self.count(&user, |usage| usage.handles = usage.handles.saturating_add(1));
+        Some(fh)
+    }
+
+    /// Removes a handle.
+    pub(super) fn close(&mut self, owner: Owner) -> Option<Handle> {
+        let session = self.get_mut(owner.sid)?;
+        let at = session.handles.binary_search_by_key(&owner.fh, |handle| handle.fh).ok()?;
+        let handle = session.handles.remove(at);
+        let user = session.user;
+        if let Some(inode) = handle.inode {
+            self.openers.remove(&(inode, owner.sid, owner.fh));
+        }
+        self.count(&user, |usage| usage.handles = usage.handles.saturating_sub(1));
+        Some(handle)
+    }
+
+    /// Takes the file away from a handle, which stays without one.
+    pub(super) fn orphan(&mut self, owner: Owner) {
+        let inode = self.handle_mut(owner).and_then(|handle| {
+            handle.ticket = None;
+            handle.unsettled = EventMask::NONE;
+            handle.inode.take()
+        });
+        if let Some(inode) = inode {
+            self.openers.remove(&(inode, owner.sid, owner.fh));
+        }
+    }
+
+    /// Forgets what the client has acknowledged. An acknowledgement counts only if it is for the last event of its
+    /// handle: a later one may still be on its way, and is worth sending again.
+    pub(super) fn settle(&mut self, sid: u64, settled: &Settled) {
+        let Some(session) = self.get_mut(sid) else { return };
+        session.replies.retain(|(xid, _)| !settled.replies.contains(xid));
+        if session.replies.is_empty() {
+            session.replies = Vec::new();
+        }
+        let mut done = Vec::new();
+        for &(fh, serial) in &settled.events {
+            if let Some(handle) = session.handle_mut(fh).filter(|handle| handle.serial == serial) {
+                handle.unsettled = EventMask::NONE;
+                if handle.inode.is_none() {
+                    done.push(Owner { sid, fh });
+                }
+            }
+        }
+        for owner in done {
+            self.close(owner);
+        }
+    }
+
+    fn count(&mut self, user: &UserName, change: impl Fn(&mut Usage)) {
+        change(&mut self.total);
+        let mut usage = self.usage(user);
+        change(&mut usage);
+        if usage == Usage::default() {
+            self.usage.remove(user);
+        } else {
+            self.usage.insert(*user, usage);
+        }
+    }
+}

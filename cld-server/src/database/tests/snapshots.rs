@@ -1,0 +1,160 @@
+//! Snapshots and log entries as bytes.
+
+use super::*;
+use crate::codec::CodecError;
+
+/// A database with something of everything: directories, contents, all kinds of handles and claims, replies.
+fn rich() -> Cell {
+    let mut cell = Cell::new();
+    cell.open(1, "/d", CREATE | DIRECTORY, UPDATED);
+    let fh = cell.open(1, "/d/a", CREATE | READ | WRITE | LOCK, UPDATED | DELETED);
+    cell.code(1, put(fh, b"contents"));
+    for sid in 2..=3 {
+        let fh = cell.open(sid, "/d/a", LOCK, NONE);
+        cell.share(sid, fh);
+    }
+    cell.lock(1, fh);
+    cell.open(2, "/gone", CREATE, DELETED);
+    cell.write(3, del("/gone"));
+    cell
+}
+
+#[test]
+fn a_snapshot_reads_back_as_it_was() {
+    let cell = rich();
+    let copy = Snapshot::decode(snapshot(&cell.db).as_slice()).unwrap();
+    assert_eq!(copy.digest(), cell.db.digest());
+    assert_eq!(format!("{copy:?}"), format!("{:?}", cell.db));
+}
+
+#[test]
+fn a_clone_does_not_change_with_the_original() {
+    let mut cell = rich();
+    let clone = cell.db.clone();
+    let pieces = Snapshot::encode(&cell.db);
+    let before = cell.db.digest();
+    cell.write(1, put(3, b"other"));
+    cell.expire(2);
+    assert_eq!(clone.digest(), before);
+    assert_eq!(pieces.flatten().collect::<Vec<_>>(), snapshot(&clone));
+    assert_ne!(cell.db.digest(), before);
+}
+
+#[test]
+fn pieces_are_bounded() {
+    let mut cell = Cell::new();
+    for n in 0..4 {
+        let fh = cell.open(1, &format!("/{n}"), CREATE | WRITE, NONE);
+        cell.code(1, put(fh, &vec![n; 131_072]));
+    }
+    let lengths: Vec<_> = Snapshot::encode(&cell.db).map(|piece| piece.len()).collect();
+    assert!(lengths.len() >= 4 && lengths.iter().all(|&len| len < 65_536 + 132_096), "{lengths:?}");
+}
+
+#[test]
+fn the_largest_session_fits_in_a_snapshot() {
+    let mut db = Database::new();
+    let limits = Limits { handles_per_session: HANDLES_MAX, ..Limits::default() };
+    let mut number = 100;
+    let mut apply = |action| db.apply(&Command { at: 0, epoch: 0, action });
+    apply(Action::SetLimits(limits));
+    apply(open_session(1, "alice", number));
+    for n in 0..2 * HANDLES_MAX {
+        number += 1;
+        let replies = if n <= 2 * HANDLES_MAX - 64 { vec![number - 1] } else { vec![] };
+        let write = match n % 2 {
+            0 => open(&format!("/{n}"), CREATE | LOCK, UPDATED),
+            _ => Write::Lock { fh: 2 + n / 2, flags: LockFlags::NONE, wait: true },
+        };
+        let settled = Settled { replies, events: vec![] };
+        apply(Action::Request { sid: 1, xid: number, number, settled, write });
+    }
+    assert_eq!(db.totals().claims, HANDLES_MAX);
+    assert_eq!(db.session(1).unwrap().replies.len(), 64);
+    assert_eq!(Snapshot::decode(snapshot(&db).as_slice()).unwrap().digest(), db.digest());
+}
+
+#[test]
+fn a_snapshot_that_is_cut_or_too_long_is_refused() {
+    let bytes = snapshot(&rich().db);
+    for len in 0..bytes.len() {
+        assert!(Snapshot::decode(&bytes[..len]).is_err(), "{len}");
+    }
+    let longer = [bytes.as_slice(), &[0]].concat();
+    assert!(matches!(
+        Snapshot::decode(longer.as_slice()),
+        Err(SnapshotError::Malformed(CodecError::Trailing(1)))
+    ));
+}
+
+#[test]
+fn another_version_is_named() {
+    let mut bytes = snapshot(&rich().db);
+    bytes[0] = 9;
+    let error = Snapshot::decode(bytes.as_slice()).unwrap_err();
+    assert!(error.to_string().contains("format version 9; this program reads version 1"), "{error}");
+    let error = Batch::decode(&[7]).unwrap_err();
+    assert_eq!(error, CodecError::Version { what: "log entry", found: 7, known: 1 });
+}
+
+#[test]
+fn a_huge_length_is_refused_before_anything_is_allocated() {
+    let bytes = [1, 0xff, 0xff, 0xff, 0xff];
+    assert!(matches!(
+        Snapshot::decode(&bytes[..]),
+        Err(SnapshotError::Malformed(CodecError::TooLong { length: 0xffff_ffff, .. }))
+    ));
+}
+
+/// Replaces the only place in the snapshot of `rich` that holds `from`.
+fn forge(from: &[u8], to: &[u8]) -> Result<Database, SnapshotError> {
+    let mut bytes = snapshot(&rich().db);
+    let places: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(from)).collect();
+    assert_eq!(places.len(), 1, "{}", from.escape_ascii());
+    bytes[places[0]..places[0] + from.len()].copy_from_slice(to);
+    Snapshot::decode(bytes.as_slice())
+}
+
+#[test]
+fn a_snapshot_that_contradicts_itself_is_refused() {
+    let problem = |result: Result<Database, SnapshotError>| match result {
+        Err(SnapshotError::Inconsistent { problem, .. }) => problem,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(problem(forge(b"\0\0\0\x02/d", b"\0\0\0\x02d/")), "its path is malformed");
+    assert_eq!(problem(forge(b"\0\0\0\x04/d/a", b"\0\0\0\x04/e/a")), "its directory is missing");
+    assert_eq!(problem(forge(b"\0\0\0\x02/d", b"\0\0\0\x02/\0")), "its path is malformed");
+    // The claim of session 1's handle 3: kind 3 (exclusive), inode 52, ticket 3.
+    let claim = |kind: u8, inode: u8, ticket: u8| {
+        let number = |n: u8| [0, 0, 0, 0, 0, 0, 0, n];
+        [&[kind][..], &number(inode), &number(ticket)].concat()
+    };
+    let original = claim(3, 52, 3);
+    assert_eq!(problem(forge(&original, &claim(3, 51, 3))), "its lock was never given out");
+    assert_eq!(problem(forge(&original, &claim(3, 52, 4))), "its lock was never given out");
+    assert_eq!(problem(forge(&original, &claim(3, 99, 3))), "its lock was never given out");
+    assert!(forge(&original, &claim(3, 52, 3)).is_ok());
+    assert!(forge(&original, &claim(9, 52, 3)).is_err());
+}
+
+#[test]
+fn a_batch_takes_commands_until_the_entry_is_full() {
+    let write = put(2, &[7; 131_072]);
+    let action = Action::Request { sid: 1, xid: 1, number: 1, settled: Settled::default(), write };
+    let command = Command { at: 1, epoch: 2, action };
+    let mut batch = Batch::new();
+    while batch.push(&command) {}
+    assert_eq!(batch.len(), 7);
+    let small = Command { at: 1, epoch: 2, action: Action::BeginEpoch };
+    assert!(batch.push(&small), "a smaller one still fits");
+    let entry = batch.into_entry();
+    assert!(entry.len() <= ENTRY_MAX);
+    let commands = Batch::decode(&entry).unwrap();
+    assert_eq!((commands.len(), commands.first(), commands.last()), (8, Some(&command), Some(&small)));
+}
+
+#[test]
+fn an_entry_that_is_too_long_is_refused() {
+    let entry = vec![1; ENTRY_MAX + 1];
+    assert_eq!(Batch::decode(&entry), Err(CodecError::TooLong { length: ENTRY_MAX + 1, limit: ENTRY_MAX }));
+}
