@@ -4,3 +4,5 @@ mod atomic_file;
 pub mod codec;
 pub mod database;
 pub mod keys;
+pub mod replica;
+pub mod storage;

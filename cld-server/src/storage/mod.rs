@@ -1,0 +1,33 @@
+//! What a server keeps on disk: its identity, the log of the cell, and snapshots of the database.
+//!
+//! One data directory holds, and nothing else of ours:
+//!
+//! | name | is |
+//! |---|---|
+//! | `LOCK` | held (flock) by the running daemon; its process id |
+//! | `log.redb` | identity, hard state, log entries, the record of the latest snapshot ([`store`]) |
+//! | `snapshot-<index>` | the database as of that log index ([`snapshot`]) |
+//! | `*.tmp` of these | unfinished; removed at open |
+//!
+//! [`Store::open`] is the way in. What it returns was verified whole: every record of the log and every byte of the
+//! snapshot. The disk itself is behind [`Disk`], so tests run the real code on a disk that tears and loses writes.
+
+mod disk;
+mod log;
+mod open;
+mod record;
+mod recover;
+pub mod snapshot;
+pub mod store;
+#[cfg(test)]
+mod tests;
+
+pub use disk::{Disk, DiskFile, OsDisk};
+pub use log::{
+    Configuration, HardState, Identity, LogEntry, LogError, LogImage, LogPosition, LogStore, LogWrite,
+    MAX_ENTRY_SIZE, MAX_MEMBERS, SnapshotPoint, SnapshotRecord,
+};
+pub use open::{OpenError, OpenMode};
+pub use recover::Recovered;
+pub use snapshot::{SnapshotError, SnapshotReader, SnapshotWriter, Snapshots};
+pub use store::Store;

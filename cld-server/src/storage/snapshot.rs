@@ -1,0 +1,371 @@
+//! Snapshot files: the database as of one log index, in chunks, checksummed, written beside the log.
+//!
+//! The layout, all numbers little-endian:
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 8 | magic `CLDSNAP\n` |
+//! | 4 | format version, 1 |
+//! | 4 | length of the rest of the header |
+//! | 16, 8, 8 | cell, index, term |
+//! | 8 + 8n, 8 + 8n | voters and learners: their number, then each |
+//! | 4 + n | each chunk: its length (1 to [`MAX_CHUNK`]) and its bytes |
+//! | 4 | 0: no more chunks |
+//! | 8 | length of the whole file |
+//! | 4 | CRC32C of all bytes before it |
+//!
+//! A file is written under a temporary name, synced and renamed, so one that bears its name is whole; a
+//! [`SnapshotReader`] reads and checks all of it before it gives out the first chunk all the same.
+
+use std::fmt::Debug;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::disk::{Disk, DiskFile};
+use super::log::{LogPosition, SnapshotPoint, SnapshotRecord};
+use super::record::{Decoder, Encoder};
+
+/// The largest chunk, in bytes.
+pub const MAX_CHUNK: usize = 1 << 20;
+
+const MAGIC: &[u8; 8] = b"CLDSNAP\n";
+const FORMAT: u32 = 1;
+const MAX_HEADER: u32 = 1024;
+const PREFIX_SIZE: usize = 16;
+const TRAILER_SIZE: u64 = 16;
+const TEMPORARY: &str = ".tmp";
+
+/// The snapshot files of one data directory. Cheap to clone and independent of the log, so that a thread of its own
+/// can write a snapshot while the log goes on.
+#[derive(Debug, Clone)]
+pub struct Snapshots {
+    disk: Arc<dyn Disk>,
+    cell: u128,
+}
+
+/// What a file name in the data directory says about a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SnapshotName {
+    /// A whole snapshot as of this index.
+    Whole(u64),
+    /// One that was not finished.
+    Unfinished,
+}
+
+impl SnapshotName {
+    /// `None` if the name is not a snapshot's.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let whole = name.strip_suffix(TEMPORARY);
+        let digits = whole.unwrap_or(name).strip_prefix("snapshot-")?;
+        let index = u64::from_str_radix(digits, 16).ok()?;
+        if file_name(index) != whole.unwrap_or(name) {
+            return None;
+        }
+        Some(if whole.is_some() { Self::Unfinished } else { Self::Whole(index) })
+    }
+}
+
+/// The name of the snapshot as of this index.
+pub(super) fn file_name(index: u64) -> String {
+    format!("snapshot-{index:016x}")
+}
+
+impl Snapshots {
+    pub(super) fn new(disk: Arc<dyn Disk>, cell: u128) -> Self {
+        Self { disk, cell }
+    }
+
+    /// Begins a snapshot file for this point. Until [`SnapshotWriter::finish`] it has a temporary name, and dropping
+    /// the writer removes it.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Exists`] if there is a snapshot of this index, or the disk's.
+    pub fn create(&self, point: SnapshotPoint) -> Result<SnapshotWriter, SnapshotError> {
+        let name = file_name(point.at.index);
+        let fail = |source| SnapshotError::Disk { file: self.disk.location().join(&name), source };
+        let names = self.disk.list().map_err(fail)?;
+        if names.contains(&name) {
+            return Err(SnapshotError::Exists { file: self.disk.location().join(name) });
+        }
+        let temporary = format!("{name}{TEMPORARY}");
+        let file = self.disk.create(&temporary).map_err(fail)?;
+        let mut writer = SnapshotWriter {
+            disk: Arc::clone(&self.disk),
+            file,
+            name,
+            temporary: Some(temporary),
+            point,
+            written: 0,
+            checksum: 0,
+        };
+        let header = header(self.cell, &writer.point);
+        writer.write(&header)?;
+        Ok(writer)
+    }
+
+    /// Opens the snapshot as of this index, after reading and checking all of it.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`].
+    pub fn read(&self, index: u64) -> Result<SnapshotReader, SnapshotError> {
+        let path = self.disk.location().join(file_name(index));
+        match self.disk.open(&file_name(index)) {
+            Ok(file) => SnapshotReader::verify(file, path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(SnapshotError::Missing { file: path })
+            }
+            Err(source) => Err(SnapshotError::Disk { file: path, source }),
+        }
+    }
+
+    /// Removes the snapshots older than this index; to be called when the one of this index was recorded in the log.
+    /// A reader that has one open reads on.
+    ///
+    /// # Errors
+    /// The disk's. What was not removed now is removed when the store is opened next.
+    pub fn remove_before(&self, index: u64) -> Result<(), SnapshotError> {
+        let fail = |source| SnapshotError::Disk { file: self.disk.location().to_owned(), source };
+        for name in self.disk.list().map_err(fail)? {
+            if matches!(SnapshotName::parse(&name), Some(SnapshotName::Whole(found)) if found < index) {
+                self.disk.remove(&name).map_err(fail)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn header(cell: u128, point: &SnapshotPoint) -> Vec<u8> {
+    let mut body = Encoder::default();
+    body.u128(cell).u64(point.at.index).u64(point.at.term).configuration(&point.configuration);
+    let mut header = Encoder(MAGIC.to_vec());
+    header.u32(FORMAT).u32(body.0.len() as u32);
+    header.0.append(&mut body.0);
+    header.0
+}
+
+/// Writes one snapshot file. Blocks on the disk.
+#[derive(Debug)]
+pub struct SnapshotWriter {
+    disk: Arc<dyn Disk>,
+    file: Box<dyn DiskFile>,
+    name: String,
+    /// `None` once the file has its final name.
+    temporary: Option<String>,
+    point: SnapshotPoint,
+    written: u64,
+    checksum: u32,
+}
+
+impl SnapshotWriter {
+    /// Appends a chunk of 1 to [`MAX_CHUNK`] bytes. Chunks come back from the reader as they were written.
+    ///
+    /// # Errors
+    /// [`SnapshotError::ChunkSize`], or the disk's: then the snapshot is to be given up.
+    pub fn write_chunk(&mut self, chunk: &[u8]) -> Result<(), SnapshotError> {
+        match u32::try_from(chunk.len()) {
+            Ok(length) if length > 0 && chunk.len() <= MAX_CHUNK => {
+                self.write(&length.to_le_bytes())?;
+                self.write(chunk)
+            }
+            _ => Err(SnapshotError::ChunkSize { size: chunk.len() }),
+        }
+    }
+
+    /// Completes the file: when this returns, it is durable under its final name, and can be recorded in the log.
+    ///
+    /// # Errors
+    /// The disk's: then the snapshot is to be given up, and another may be tried.
+    pub fn finish(mut self) -> Result<SnapshotRecord, SnapshotError> {
+        let mut trailer = Encoder::default();
+        trailer.u32(0).u64(self.written + TRAILER_SIZE);
+        self.write(&trailer.0)?;
+        let checksum = self.checksum;
+        self.write(&checksum.to_le_bytes())?;
+        self.file.sync().map_err(|source| self.disk_error(source))?;
+        if let Some(temporary) = &self.temporary {
+            self.disk.rename(temporary, &self.name).map_err(|source| self.disk_error(source))?;
+        }
+        self.temporary = None;
+        self.disk.sync().map_err(|source| self.disk_error(source))?;
+        Ok(SnapshotRecord { point: self.point.clone(), length: self.written, checksum })
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        self.file.write(self.written, bytes).map_err(|source| self.disk_error(source))?;
+        self.written += bytes.len() as u64;
+        self.checksum = crc32c::crc32c_append(self.checksum, bytes);
+        Ok(())
+    }
+
+    fn disk_error(&self, source: io::Error) -> SnapshotError {
+        SnapshotError::Disk { file: self.disk.location().join(&self.name), source }
+    }
+}
+
+impl Drop for SnapshotWriter {
+    fn drop(&mut self) {
+        if let Some(temporary) = &self.temporary {
+            // Only to free the space early: opening the store removes it too.
+            let _ = self.disk.remove(temporary);
+        }
+    }
+}
+
+/// Reads one snapshot file that was found whole. Blocks on the disk.
+#[derive(Debug)]
+pub struct SnapshotReader {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    cell: u128,
+    record: SnapshotRecord,
+    /// Where the next chunk begins.
+    position: u64,
+}
+
+impl SnapshotReader {
+    fn verify(file: Box<dyn DiskFile>, path: PathBuf) -> Result<Self, SnapshotError> {
+        let corrupt = |what| SnapshotError::Corrupt { file: path.clone(), what };
+        let disk = |source| SnapshotError::Disk { file: path.clone(), source };
+        let length = file.size().map_err(disk)?;
+        if length < PREFIX_SIZE as u64 + TRAILER_SIZE {
+            return Err(corrupt("it is too short for a snapshot"));
+        }
+        let mut prefix = [0; PREFIX_SIZE];
+        file.read(0, &mut prefix).map_err(disk)?;
+        let mut fields = Decoder(prefix.strip_prefix(MAGIC).ok_or_else(|| corrupt("it is not a snapshot"))?);
+        let (format, header_size) =
+            fields.u32().zip(fields.u32()).ok_or_else(|| corrupt("it is too short"))?;
+        if format > FORMAT {
+            return Err(SnapshotError::NewerFormat { file: path, found: format, known: FORMAT });
+        }
+
+        let mut trailer = [0; 12];
+        file.read(length - 12, &mut trailer).map_err(disk)?;
+        let mut fields = Decoder(&trailer);
+        let (total, checksum) = fields.u64().zip(fields.u32()).ok_or_else(|| corrupt("it is too short"))?;
+        if total != length {
+            return Err(corrupt("its length is not what its end says"));
+        }
+        if checksum_of(file.as_ref(), length - 4).map_err(disk)? != checksum {
+            return Err(corrupt("its checksum is wrong"));
+        }
+
+        if header_size > MAX_HEADER {
+            return Err(corrupt("its header is too long"));
+        }
+        let mut header = vec![0; header_size as usize];
+        file.read(PREFIX_SIZE as u64, &mut header).map_err(disk)?;
+        let (cell, point) = parse_header(&header).ok_or_else(|| corrupt("its header makes no sense"))?;
+        let position = PREFIX_SIZE as u64 + u64::from(header_size);
+        Ok(Self { file, path, cell, record: SnapshotRecord { point, length, checksum }, position })
+    }
+
+    /// The cell that the snapshot is of.
+    pub fn cell(&self) -> u128 {
+        self.cell
+    }
+
+    /// What the log should say about this file.
+    pub fn record(&self) -> &SnapshotRecord {
+        &self.record
+    }
+
+    /// The next chunk, `None` after the last.
+    ///
+    /// # Errors
+    /// The disk's, or [`SnapshotError::Corrupt`] when the file is no longer what was checked.
+    pub fn next_chunk(&mut self) -> Result<Option<Vec<u8>>, SnapshotError> {
+        let disk = |source| SnapshotError::Disk { file: self.path.clone(), source };
+        let mut length = [0; 4];
+        self.file.read(self.position, &mut length).map_err(disk)?;
+        let size = u32::from_le_bytes(length) as usize;
+        let end = self.position + 4 + size as u64;
+        let chunks_end = self.record.length - TRAILER_SIZE;
+        if size == 0 && self.position == chunks_end {
+            return Ok(None);
+        }
+        if size == 0 || size > MAX_CHUNK || end > chunks_end {
+            return Err(SnapshotError::Corrupt { file: self.path.clone(), what: "its chunks make no sense" });
+        }
+        let mut chunk = vec![0; size];
+        self.file.read(self.position + 4, &mut chunk).map_err(disk)?;
+        self.position = end;
+        Ok(Some(chunk))
+    }
+}
+
+fn parse_header(header: &[u8]) -> Option<(u128, SnapshotPoint)> {
+    let mut fields = Decoder(header);
+    let cell = fields.u128()?;
+    let at = LogPosition { index: fields.u64()?, term: fields.u64()? };
+    let configuration = fields.configuration()?;
+    fields.end()?;
+    Some((cell, SnapshotPoint { at, configuration }))
+}
+
+/// The CRC32C of the file's first `length` bytes.
+fn checksum_of(file: &dyn DiskFile, length: u64) -> io::Result<u32> {
+    let mut buffer = vec![0; 256 << 10];
+    let (mut checksum, mut position) = (0, 0);
+    while position < length {
+        let size = usize::try_from(length - position).unwrap_or(usize::MAX).min(buffer.len());
+        let block = buffer.get_mut(..size).unwrap_or_default();
+        file.read(position, block)?;
+        checksum = crc32c::crc32c_append(checksum, block);
+        position += size as u64;
+    }
+    Ok(checksum)
+}
+
+/// Why a snapshot could not be written or read.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The disk failed, or is full.
+    #[error("{}: {source}", file.display())]
+    Disk {
+        /// The file.
+        file: PathBuf,
+        /// What failed.
+        source: io::Error,
+    },
+    /// There is a snapshot of this index already.
+    #[error("{} exists already; a snapshot is never overwritten", file.display())]
+    Exists {
+        /// The file.
+        file: PathBuf,
+    },
+    /// There is no such snapshot.
+    #[error("{} does not exist", file.display())]
+    Missing {
+        /// The file.
+        file: PathBuf,
+    },
+    /// The file is damaged or not a snapshot.
+    #[error("{} is damaged: {what}", file.display())]
+    Corrupt {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong in it.
+        what: &'static str,
+    },
+    /// The file was written by a newer version.
+    #[error("{} has format {found} and this version knows {known}", file.display())]
+    NewerFormat {
+        /// The file.
+        file: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format that this version reads.
+        known: u32,
+    },
+    /// A chunk is empty or too large.
+    #[error("a chunk of {size} bytes; it must have 1 to {MAX_CHUNK}")]
+    ChunkSize {
+        /// The chunk's size.
+        size: usize,
+    },
+}
