@@ -110,6 +110,7 @@ impl<B: Buffer, Q> Receiver<B, Q> {
         let Some(assembly) = &mut self.assembly else { return };
         if !assembly.cut && self.body.append(piece).is_err() {
             assembly.cut = true;
+            fill(&mut self.body, piece);
         }
         assembly.complete = part.is_last();
     }
@@ -173,5 +174,19 @@ impl<B: Buffer, P: Buffer + Default, Q: Queue<Item = Early<P>>> Receiver<B, Q> {
 
     fn find(&self, number: u64) -> Option<usize> {
         (0..self.early.len()).find(|&index| self.early.get(index).is_some_and(|early| early.number == number))
+    }
+}
+
+/// Adds as much of the beginning of `bytes` as there is room for. A buffer takes all it is given or nothing, so the
+/// room is found by powers of two.
+fn fill(body: &mut impl Buffer, bytes: &[u8]) {
+    let (mut rest, mut step) = (bytes, bytes.len().next_power_of_two());
+    while step > 0 {
+        if let Some((fitting, behind)) = rest.split_at_checked(step) {
+            if body.append(fitting).is_ok() {
+                rest = behind;
+            }
+        }
+        step /= 2;
     }
 }

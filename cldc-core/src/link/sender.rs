@@ -226,7 +226,11 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
             self.messages.get(index).is_some_and(|message| message.xid == xid && message.sent.is_some())
         })?;
         let message = self.messages.remove(index)?;
-        self.base = self.messages.get(0).map_or(self.next, |oldest| oldest.first);
+        let first = self.messages.get(0).map_or(self.next, |oldest| oldest.first);
+        // Pieces of the oldest message may have been acknowledged: that stands.
+        if ahead(first, self.base) > 0 {
+            self.base = first;
+        }
         self.progress(now);
         Some(message)
     }
