@@ -1,6 +1,6 @@
 //! The numbers that wait to be acknowledged: runs of consecutive ones, as they come in bursts.
 
-/// How many runs are kept. A packet that would need one more is not taken, and comes again.
+/// How many runs are kept. With one more the oldest is forgotten: the server sends its packets again.
 const RUNS: usize = 4;
 
 #[derive(Debug, Default)]
@@ -10,20 +10,25 @@ pub(super) struct Acks {
 }
 
 impl Acks {
-    /// Whether the acknowledgement of one more packet can be kept, whatever its number.
-    pub(super) fn has_room(&self) -> bool {
-        !self.runs.is_full()
+    /// How many numbers wait.
+    pub(super) fn len(&self) -> u64 {
+        self.runs.iter().fold(0, |sum, (_, len)| sum.saturating_add(*len))
     }
 
     pub(super) fn push(&mut self, number: u64) {
+        if self.runs.iter().any(|(first, len)| number.wrapping_sub(*first) < *len) {
+            return;
+        }
         if let Some((first, len)) = self.runs.back_mut() {
-            let distance = number.wrapping_sub(*first);
-            if distance <= *len {
-                *len = (*len).max(distance.saturating_add(1));
+            if number.wrapping_sub(*first) == *len {
+                *len = len.saturating_add(1);
                 return;
             }
         }
-        // Without room the packet stays unacknowledged: the server sends it again.
+        if self.runs.is_full() {
+            self.runs.pop_front();
+        }
+        // There is room.
         let _ = self.runs.push_back((number, 1));
     }
 
@@ -50,13 +55,22 @@ mod tests {
     #[test]
     fn every_number_comes_out_once_in_order_and_runs_are_bounded() {
         let mut acks = Acks::default();
-        for number in [u64::MAX - 1, u64::MAX, 0, 0, 1, 9, 20, 21, 40] {
-            assert!(acks.has_room());
+        for number in [u64::MAX - 1, u64::MAX, 0, 0, 1, 9, 20, 21, u64::MAX, 40] {
             acks.push(number);
         }
-        assert!(!acks.has_room());
+        assert_eq!(acks.len(), 8);
         let popped: [u64; 8] = core::array::from_fn(|_| acks.pop().unwrap());
         assert_eq!(popped, [u64::MAX - 1, u64::MAX, 0, 1, 9, 20, 21, 40]);
         assert_eq!(acks.pop(), None);
+    }
+
+    #[test]
+    fn without_room_the_oldest_run_gives_way_to_the_newest() {
+        let mut acks = Acks::default();
+        for number in [10, 11, 20, 30, 40, 50] {
+            acks.push(number);
+        }
+        let popped: [u64; 4] = core::array::from_fn(|_| acks.pop().unwrap());
+        assert_eq!(popped, [20, 30, 40, 50]);
     }
 }

@@ -95,7 +95,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             return self.handle_packet(&packet);
         }
         let number = packet.verify_shifted(&self.key).map_err(|_| Rejected::Forged)?;
-        self.handle_one_shot(&packet, number)
+        self.handle_shifted(&packet, number)
     }
 
     /// The next thing to tell the application. To be called until there is none.
@@ -104,7 +104,10 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             self.ready = None;
             self.receiver.release();
         }
-        while self.ready.is_none() && self.receiver.message().is_none() && self.acks.has_room() {
+        if self.ready.is_none() {
+            self.ready = self.take_early_event();
+        }
+        while self.ready.is_none() && self.receiver.message().is_none() {
             let Some(number) = self.receiver.advance() else { break };
             self.acks.push(number);
             self.handle_message();
@@ -132,6 +135,17 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             }
             Some(Ready::Lent) | None => self.poll_state(),
         }
+    }
+
+    /// The event that came before the answer to the OPEN of its handle, if that is here now.
+    fn take_early_event(&mut self) -> Option<Ready> {
+        let (fh, events) = self.event_before_open?;
+        let is_open = self.handles.iter().any(|open| open.handle.0 == fh);
+        let is_opening = self.sender.iter().any(|message| message.op == Op::Open);
+        if is_open || !is_opening {
+            self.event_before_open = None;
+        }
+        if is_open { self.handle_event(fh, events) } else { None }
     }
 
     /// Events that do not come from a message: the session's own state.
@@ -175,7 +189,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         if matches!(self.phase, Phase::Connecting { .. }) {
             return Err(Rejected::Number);
         }
-        if self.ready.is_some() || !self.acks.has_room() {
+        if self.ready.is_some() {
             return Err(Rejected::Number);
         }
         match self.accept(packet) {
@@ -210,7 +224,11 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
     }
 
     fn handle_not_master(&mut self) -> Result<(), Rejected> {
-        if matches!(self.phase, Phase::Connecting { .. }) && self.servers.len() > 1 {
+        // When all have said so, there is no master yet: the next one is asked when patience is at its end.
+        if matches!(self.phase, Phase::Connecting { .. })
+            && self.refusals.saturating_add(1) < self.servers.len()
+        {
+            self.refusals = self.refusals.saturating_add(1);
             self.connect_to_next();
         }
         Ok(())
@@ -236,6 +254,8 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
                 self.connect();
                 Ok(())
             }
+            // It knows our key, so the packet was damaged on its way; it will be sent again.
+            (Phase::Connecting { .. }, Code::SigInval) => Err(Rejected::Number),
             (Phase::Connecting { .. }, refused) => {
                 self.phase = Phase::Ended(End::Refused(refused));
                 Ok(())
@@ -262,7 +282,37 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         }
         let _ = self.greetings.push_back(number);
         self.receiver.restart(number.wrapping_add(1));
+        // Numbers of the stream before mean nothing in this one.
+        self.acks.clear();
         self.acks.push(number);
+    }
+
+    /// What Hail's server sends outside its stream of numbers, with the footer in the wrong place (protocol.md 1.3).
+    fn handle_shifted(&mut self, packet: &Packet<'_>, number: u64) -> Result<(), Rejected> {
+        match packet.part.op() {
+            Some(Op::NotMaster) => self.handle_not_master(),
+            Some(Op::AckFrag) => self.handle_ack_frag(packet),
+            // Of a NEW_SESS that failed the number says nothing (protocol.md 4.5).
+            Some(Op::NewSess) if outcome(packet.piece).is_ok_and(|(code, _)| code != Code::Ok) => {
+                self.handle_new_sess(packet)
+            }
+            _ => self.handle_one_shot(packet, number),
+        }
+    }
+
+    /// A piece of a request has come in order: no need to be in a hurry with the next pass. Earlier requests must
+    /// have been answered, for this number answers nothing.
+    fn handle_ack_frag(&mut self, packet: &Packet<'_>) -> Result<(), Rejected> {
+        let Ok(Answer::AckFrag { number }) = Answer::parse(Op::AckFrag, packet.piece) else {
+            return Err(Rejected::Malformed);
+        };
+        self.fragments_acknowledged = true;
+        let is_piece =
+            self.sender.get(0).is_some_and(|oldest| oldest.covers(number) && oldest.last() != number);
+        if is_piece {
+            self.sender.acknowledge(self.now, number);
+        }
+        Ok(())
     }
 
     /// An error outside the server's stream of numbers, in answer to a packet of ours: it carries the number of that
@@ -276,11 +326,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             return Err(Rejected::Number);
         }
         match code {
-            Code::SessInval => {
-                let end = if matches!(self.phase, Phase::Ending) { End::Closed } else { End::Expired };
-                self.phase = Phase::Ended(end);
-            }
-            Code::SessExists if matches!(self.phase, Phase::Connecting { .. }) => self.connect(),
+            Code::SessInval if !matches!(self.phase, Phase::Connecting { .. }) => self.lose(),
             Code::BadPkt if self.ready.is_none() => {
                 if let Some(message) = self.settle(xid) {
                     self.ready = message.body.call.map(|request| Ready::Done { request, result: Err(code) });
@@ -289,6 +335,12 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             _ => return Err(Rejected::Number),
         }
         Ok(())
+    }
+
+    /// The server does not know the session, or not any more.
+    fn lose(&mut self) {
+        let end = if matches!(self.phase, Phase::Ending) { End::Closed } else { End::Expired };
+        self.phase = Phase::Ended(end);
     }
 
     /// Looks at the message that may be complete now, and releases it unless its contents are to be lent.
@@ -310,7 +362,9 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
     fn handle_event(&mut self, fh: u64, events: EventMask) -> Option<Ready> {
         let Some(open) = self.handles.iter_mut().find(|open| open.handle.0 == fh) else {
             if self.sender.iter().any(|message| message.op == Op::Open) {
-                self.event_before_open = Some((fh, events));
+                let earlier = self.event_before_open.filter(|&(early, _)| early == fh);
+                let earlier = earlier.map_or(EventMask::NONE, |(_, events)| events);
+                self.event_before_open = Some((fh, earlier | events));
             }
             return None;
         };
@@ -348,6 +402,8 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         }
         if message.op == Op::EndSess {
             self.phase = Phase::Ended(End::Closed);
+        } else if code == Code::SessInval {
+            self.lose();
         }
         let result = match code {
             Code::Ok => Ok(Small::Done),
@@ -365,9 +421,31 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             (Op::Close, Code::Ok | Code::FhInval) => {
                 self.handles.swap_remove(index);
             }
+            // Asking again would bring the same answer.
+            (Op::Close, _) if open.orphan => {
+                self.handles.swap_remove(index);
+            }
             (Op::Lock | Op::TryLock, Code::Ok) => open.lock = LockState::Held,
             (Op::Lock, Code::LockPending) if open.lock == LockState::Free => open.lock = LockState::Waiting,
             (Op::Unlock, Code::Ok | Code::LockInval) => open.lock = LockState::Free,
+            _ => {}
+        }
+    }
+
+    /// What came of a call is not to be told any more, even if it is here already.
+    pub(super) fn forget_ready(&mut self, call: RequestId) {
+        match self.ready {
+            Some(Ready::Done { request, result }) if request == call => {
+                self.ready = None;
+                if let Ok(Small::Opened(handle)) = result {
+                    self.handles
+                        .iter_mut()
+                        .filter(|open| open.handle == handle)
+                        .for_each(|open| open.orphan = true);
+                    self.close_orphans();
+                }
+            }
+            Some(Ready::Contents { request }) if request == call => self.ready = Some(Ready::Lent),
             _ => {}
         }
     }

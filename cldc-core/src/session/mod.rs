@@ -83,6 +83,11 @@ struct OpenHandle {
     orphan: bool,
 }
 
+/// How many acknowledgements, and how many passes without progress, show that a server waits for them: half the
+/// window of ours; Hail's has none, and would have acknowledged a piece by then.
+const STUCK_ACKS: u64 = 16;
+const STUCK_PASSES: u32 = 2;
+
 type EarlyPieces<const EARLY: usize> = heapless::Vec<Early<heapless::Vec<u8, PIECE>>, EARLY>;
 
 /// A client's session.
@@ -126,6 +131,10 @@ pub struct Session<
     event_before_open: Option<(u64, EventMask)>,
     lease: Option<Lease>,
     next_call: u64,
+    /// How many servers in a row have said that they are not the master.
+    refusals: usize,
+    /// The server acknowledges pieces, as Hail's does.
+    fragments_acknowledged: bool,
 
     ready: Option<Ready>,
     connected_untold: bool,
@@ -177,6 +186,8 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             event_before_open: None,
             lease: None,
             next_call: 0,
+            refusals: 0,
+            fragments_acknowledged: false,
             ready: None,
             connected_untold: false,
             lease_told: LeaseState::Safe,
@@ -270,6 +281,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         if let Some(message) = index.and_then(|index| self.sender.get_mut(index)) {
             message.body.call = None;
         }
+        self.forget_ready(request);
     }
 
     /// The datagram to send now, if there is one. To be called until there is none.
@@ -277,8 +289,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         self.now = now;
         let to = self.server()?;
         let seal = Seal { sid: self.sid, user: &self.user, key: &self.key };
-        // Hail's server loses a message when an ACK comes between its pieces (protocol.md 4.3).
-        if !self.sender.is_mid_message() {
+        if !self.holds_acks() {
             if let Some(number) = self.acks.pop() {
                 let part = Part::Only { xid: 0, op: Op::Ack };
                 let len = seal.emit(part, number, &[], buffer).ok()?;
@@ -313,7 +324,10 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         self.now = now;
         self.sender.handle_timeout(now);
         match self.phase {
-            Phase::Connecting { until } if now >= until && self.servers.len() > 1 => self.connect_to_next(),
+            Phase::Connecting { until } if now >= until && self.servers.len() > 1 => {
+                self.refusals = 0;
+                self.connect_to_next();
+            }
             Phase::Open | Phase::Ending => self.keep_lease(),
             Phase::Connecting { .. } | Phase::Ended(_) => {}
         }
@@ -419,6 +433,15 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         let (op, len) = (request.op(), body.len());
         self.sender.push(op, xid, len, InFlight { call, handle, body }).map_err(|_| CallError::Busy)?;
         Ok(())
+    }
+
+    /// Whether acknowledgements must wait. An ACK between two pieces of a request makes Hail's server lose its count
+    /// for good (protocol.md 4.3), and which pieces have come is known only when the request is answered.
+    fn holds_acks(&self) -> bool {
+        let in_pieces = self.sender.iter().any(|message| message.sent.is_some() && message.pieces() > 1);
+        // A server of another kind may be waiting for these before it can send that answer.
+        let stuck = self.acks.len() >= STUCK_ACKS && self.sender.passes() >= STUCK_PASSES;
+        in_pieces && (self.fragments_acknowledged || !stuck)
     }
 
     fn compact_bodies(&mut self) {
