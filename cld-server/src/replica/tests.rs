@@ -105,6 +105,12 @@ impl Server {
                         self.store.0.entries.iter().any(|entry| entry.at.term == term),
                         "no entry is durable"
                     );
+                    let given_out = self.engine.snapshot_point().at.term;
+                    assert_eq!(
+                        (given_out, self.engine.status().term),
+                        (term, term),
+                        "not all was given out before"
+                    );
                     assert_eq!(self.master.replace(term), None);
                 }
                 Output::Deposed { term } => assert_eq!(self.master.take(), Some(term)),

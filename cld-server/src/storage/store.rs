@@ -1,4 +1,4 @@
-//! The log on `redb`: one file, one transaction and one `fdatasync` for each call.
+//! The log on `redb`: one file; one transaction and one `fdatasync` for each call, and another when the file grows.
 //!
 //! Two tables. Every value is sealed with a CRC32C over its key and itself.
 //!

@@ -4,12 +4,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use redb::Database;
+use redb::{Database, ReadableTable};
 use tempfile::TempDir;
 
 use super::*;
 use crate::storage::record::Encoder;
-use crate::storage::store::{Base, State, open_database, put_meta};
+use crate::storage::store::{Base, LOG, META, State, open_database, put_meta};
 
 /// A directory with a log up to index 20 and a snapshot at 15, closed.
 fn used_directory() -> TempDir {
@@ -193,6 +193,36 @@ fn a_log_that_lost_its_end_or_its_beginning_is_damaged() {
         let state = State { hard_state, start: at(start), last: at(last) };
         forge(directory.path(), "state", &state.encode());
         assert!(matches!(refusal(directory.path()), OpenError::Corrupt { .. }), "{start} to {last}");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_a_record_is_found_even_if_the_database_does_not_see_it() {
+    let flip = |stored: &[u8], bit: usize| {
+        let mut stored = stored.to_vec();
+        let length = stored.len();
+        stored[bit / 8 % length] ^= 1 << (bit % 8);
+        stored
+    };
+    for (bit, record) in ["identity", "state", "base", "entry"].iter().cycle().take(60).enumerate() {
+        let directory = used_directory();
+        let database = open_database(OsDisk::new(directory.path()).open("log.redb").unwrap()).unwrap();
+        let transaction = database.begin_write().unwrap();
+        if *record == "entry" {
+            let mut log = transaction.open_table(LOG).unwrap();
+            let flipped = flip(log.get(13).unwrap().unwrap().value(), bit);
+            log.insert(13, flipped.as_slice()).unwrap();
+        } else {
+            let mut meta = transaction.open_table(META).unwrap();
+            let flipped = flip(meta.get(*record).unwrap().unwrap().value(), bit);
+            meta.insert(*record, flipped.as_slice()).unwrap();
+        }
+        transaction.commit().unwrap();
+        drop(database);
+        match refusal(directory.path()) {
+            OpenError::Corrupt { what, .. } => assert!(what.contains("checksum"), "{what}"),
+            other => panic!("{record}, bit {bit}: {other}"),
+        }
     }
 }
 
