@@ -146,8 +146,16 @@ impl Session {
 
     pub(super) fn record(&mut self, xid: u64, number: u64, reply: Reply) {
         self.last_number = number;
-        self.replies.push((xid, reply));
+        push_small(&mut self.replies, (xid, reply));
     }
+}
+
+/// Appends to a list that mostly has one item: an idle session's handle, or its last reply.
+fn push_small<T>(list: &mut Vec<T>, item: T) {
+    if list.is_empty() {
+        list.reserve_exact(1);
+    }
+    list.push(item);
 }
 
 /// All sessions, with the indexes that follow from them.
@@ -234,15 +242,8 @@ impl Sessions {
         let fh = session.next_fh;
         session.next_fh = fh.saturating_add(1);
         let unsettled = EventMask::NONE;
-        session.handles.push(Handle {
-            fh,
-            inode: Some(inode),
-            ticket: None,
-            mode,
-            events,
-            unsettled,
-            serial: 0,
-        });
+        let handle = Handle { fh, inode: Some(inode), ticket: None, mode, events, unsettled, serial: 0 };
+        push_small(&mut session.handles, handle);
         let user = session.user;
         self.openers.insert((inode, sid, fh));
         self.count(&user, |usage| usage.handles = usage.handles.saturating_add(1));

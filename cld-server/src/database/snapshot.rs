@@ -87,16 +87,10 @@ impl Snapshot {
         }
         let mut record = Vec::new();
         let mut database = decode_header(next_record(&mut input, &mut record, HEADER)?)?;
-        let mut last = HEADER;
         loop {
             next_record_of_any_kind(&mut input, &mut record)?;
             let mut fields = Reader::new(&record);
-            let kind = fields.u8()?;
-            if kind < last {
-                return Err(CodecError::Invalid { what: "order of records", value: kind.into() }.into());
-            }
-            last = kind;
-            match kind {
+            match fields.u8()? {
                 INODE => decode_inode(fields, &mut database)?,
                 SESSION => decode_session(fields, &mut database)?,
                 END => {

@@ -124,6 +124,8 @@ fn a_snapshot_that_contradicts_itself_is_refused() {
     assert_eq!(problem(forge(b"\0\0\0\x02/d", b"\0\0\0\x02d/")), "its path is malformed");
     assert_eq!(problem(forge(b"\0\0\0\x04/d/a", b"\0\0\0\x04/e/a")), "its directory is missing");
     assert_eq!(problem(forge(b"\0\0\0\x02/d", b"\0\0\0\x02/\0")), "its path is malformed");
+    let [lock, no_lock] = [b"\0\0\0\x17\0\0\0\x03", b"\0\0\0\x13\0\0\0\x03"];
+    assert_eq!(problem(forge(lock, no_lock)), "its lock was never given out");
     // The claim of session 1's handle 3: kind 3 (exclusive), inode 52, ticket 3.
     let claim = |kind: u8, inode: u8, ticket: u8| {
         let number = |n: u8| [0, 0, 0, 0, 0, 0, 0, n];
