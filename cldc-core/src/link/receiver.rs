@@ -117,6 +117,11 @@ impl<B: Buffer, Q> Receiver<B, Q> {
 }
 
 impl<B: Buffer, P: Buffer + Default, Q: Queue<Item = Early<P>>> Receiver<B, Q> {
+    /// Whether it keeps nothing: no message under assembly or waiting, and no packet that came early.
+    pub fn is_idle(&self) -> bool {
+        self.assembly.is_none() && self.early.is_empty()
+    }
+
     /// Takes in a packet that is verified. When it is taken, look for a [`Receiver::message`], and then call
     /// [`Receiver::advance`] until it gives nothing.
     pub fn accept(&mut self, number: u64, part: Part, piece: &[u8]) -> Arrival {

@@ -97,6 +97,8 @@ pub struct Sender<Q> {
     /// How many packets have left since the last pause, and when the pause ends.
     burst: u32,
     pause_until: Option<Instant>,
+    /// The oldest message is to be sent again from its first piece on, and none of that has left yet.
+    anew: bool,
 }
 
 impl<Q> Sender<Q> {
@@ -112,7 +114,13 @@ impl<Q> Sender<Q> {
             passes: 0,
             burst: 0,
             pause_until: None,
+            anew: false,
         }
+    }
+
+    /// Changes how fast it sends; a pause that has begun stays as it is.
+    pub fn set_pacing(&mut self, pacing: Pacing) {
+        self.pacing = pacing;
     }
 
     /// The number that the next new packet gets.
@@ -190,6 +198,7 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
         let message = self.messages.get_mut(index)?;
         message.sent.get_or_insert(now);
         let cut = cut(message, index, self.cursor)?;
+        self.anew = false;
         self.cursor = self.cursor.wrapping_add(1);
         self.resend_at.get_or_insert(now + self.pacing.resend);
         self.burst = self.burst.saturating_add(1);
@@ -243,6 +252,14 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
         }
     }
 
+    /// Goes back to the first piece of the oldest message, whatever of it has been acknowledged, and gives the number
+    /// before it: a peer whose expectation is set back to there takes the whole message anew.
+    pub fn restart_oldest(&mut self) -> Option<u64> {
+        self.cursor = self.messages.get(0)?.first;
+        self.anew = true;
+        Some(self.cursor.wrapping_sub(1))
+    }
+
     /// Begins a new pass if its time has come.
     pub fn handle_timeout(&mut self, now: Instant) {
         if self.resend_at.is_some_and(|at| now >= at) {
@@ -286,10 +303,20 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
 
     fn progress(&mut self, now: Instant) {
         self.passes = 0;
-        if ahead(self.cursor, self.base) < 0 {
+        if ahead(self.cursor, self.base) < 0 && !self.repeats_whole() {
             self.cursor = self.base;
         }
         self.resend_at = (self.cursor != self.base).then(|| now + self.pacing.resend);
+    }
+
+    /// Whether a message that is acknowledged in part is being sent again from its first piece on: what the peer has
+    /// of it is gone with that piece, so that none of the others may be left out.
+    fn repeats_whole(&self) -> bool {
+        self.messages.get(0).is_some_and(|oldest| {
+            oldest.covers(self.base)
+                && oldest.covers(self.cursor)
+                && (self.anew || self.cursor != oldest.first)
+        })
     }
 
     fn take_finished(&mut self) -> Option<Outgoing<B>> {
