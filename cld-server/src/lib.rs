@@ -3,6 +3,8 @@
 mod atomic_file;
 pub mod codec;
 pub mod database;
+pub mod endpoint;
 pub mod keys;
+pub mod node;
 pub mod replica;
 pub mod storage;

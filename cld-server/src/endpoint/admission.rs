@@ -1,0 +1,141 @@
+//! Which packets get to a session at all: those of a known user, with a right HMAC, from the session's address.
+
+use std::net::SocketAddr;
+
+use cldc_core::time::Instant;
+use cldc_core::wire::{Code, Key, Op, Packet, Part};
+
+use super::limits::Refused;
+use super::refusals::Refusal;
+use super::session::{Session, Stage};
+use super::{Endpoint, SocketId};
+use crate::database::{Database, UserName};
+use crate::keys::Keys;
+
+/// The key with which a user signs.
+pub(super) fn key_of(keys: &Keys, user: &[u8]) -> Option<Key> {
+    Key::new(keys.secret(user)?).ok()
+}
+
+/// Whether two addresses are the same peer's: an IPv4 address may come in the clothes of IPv6.
+fn same_peer(one: SocketAddr, other: SocketAddr) -> bool {
+    one.ip().to_canonical() == other.ip().to_canonical() && one.port() == other.port()
+}
+
+impl Endpoint {
+    /// Takes in a datagram.
+    pub fn handle_datagram(
+        &mut self,
+        now: Instant,
+        database: &Database,
+        keys: &Keys,
+        (via, from): (SocketId, SocketAddr),
+        datagram: &[u8],
+    ) {
+        self.counters.received = self.counters.received.saturating_add(1);
+        let Ok(packet) = Packet::parse(datagram) else {
+            self.counters.malformed = self.counters.malformed.saturating_add(1);
+            return;
+        };
+        let known = UserName::new(packet.user).zip(key_of(keys, packet.user));
+        let Some((user, _)) = known.filter(|(_, key)| packet.verify(key).is_ok()) else {
+            self.counters.forged = self.counters.forged.saturating_add(1);
+            return;
+        };
+        if self.closing && packet.part.op() != Some(Op::Ack) {
+            return;
+        }
+        if let Err(code) = self.admit(now, database, user, (via, from), &packet) {
+            self.refuse(now, user, (via, from), &packet, code);
+        }
+    }
+
+    /// Gives a packet to its session. An error is a result to be sent outside the stream.
+    fn admit(
+        &mut self,
+        now: Instant,
+        database: &Database,
+        user: UserName,
+        (via, from): (SocketId, SocketAddr),
+        packet: &Packet<'_>,
+    ) -> Result<(), Code> {
+        let opens = matches!(packet.part, Part::Only { op: Op::NewSess, .. });
+        let Some(session) = self.sessions.get(&packet.sid) else {
+            return if opens {
+                self.open(now, database, user, (via, from), packet)
+            } else {
+                Err(Code::SessInval)
+            };
+        };
+        let over = matches!(session.stage, Stage::Ended { .. });
+        if opens && over {
+            self.with(now, database, packet.sid, |session, _| session.stage = Stage::Gone);
+            return self.open(now, database, user, (via, from), packet);
+        }
+        if session.user != user || !same_peer(session.peer, from) {
+            return Err(if opens { Code::SessExists } else { Code::SessInval });
+        }
+        let handled = self.with(now, database, packet.sid, |session, cx| {
+            (session.via, session.to) = (Some(via), from);
+            session.handle_packet(cx, packet)
+        });
+        handled.unwrap_or(Err(Code::SessInval))
+    }
+
+    /// A NEW_SESS for a session that does not exist.
+    fn open(
+        &mut self,
+        now: Instant,
+        database: &Database,
+        user: UserName,
+        from: (SocketId, SocketAddr),
+        packet: &Packet<'_>,
+    ) -> Result<(), Code> {
+        let Part::Only { xid, .. } = packet.part else { return Err(Code::SessInval) };
+        let queue = &self.config.queue;
+        let limit = if self.users.of(&user).unproved >= queue.unproved_per_user {
+            Some(Refused::UnprovedPerUser)
+        } else if self.users.total().unproved >= queue.unproved {
+            Some(Refused::Unproved)
+        } else {
+            None
+        };
+        if let Some(limit) = limit {
+            self.counters.limit(now, limit, &user);
+            return Ok(());
+        }
+        let session = {
+            let cx = self.context(now, database, user);
+            Session::new(&cx, packet.sid, user, from, (xid, packet.number))
+        };
+        self.sessions.insert(packet.sid, session);
+        self.file(database, packet.sid);
+        Ok(())
+    }
+
+    /// Answers a packet outside the stream, unless it is an ACK, or a piece that does not say what it asks.
+    pub(super) fn refuse(
+        &mut self,
+        now: Instant,
+        user: UserName,
+        (via, to): (SocketId, SocketAddr),
+        packet: &Packet<'_>,
+        code: Code,
+    ) {
+        let (Part::Only { xid, op } | Part::First { xid, op }) = packet.part else { return };
+        if op == Op::Ack {
+            return;
+        }
+        let (sid, number) = (packet.sid, packet.number);
+        self.queue_refusal(now, Refusal { via, to, sid, user, op, xid, number, code });
+    }
+
+    /// Queues a result outside the stream, if the limit allows it.
+    pub(super) fn queue_refusal(&mut self, now: Instant, refusal: Refusal) {
+        if self.refusals.push(now, refusal) {
+            self.counters.refusals = self.counters.refusals.saturating_add(1);
+        } else {
+            self.counters.limit(now, Refused::RefusalsPerSecond, &refusal.user);
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Sessions as streams of packets: who may speak, in which order requests take effect, and what goes out when.
+//!
+//! [`Endpoint`] is a state machine between datagrams and the replicated state. Datagrams come in; commands for the log
+//! go out ([`Endpoint::next_action`]) and come back applied ([`Endpoint::applied`]), and only then are answered; reads are
+//! answered from the [`Database`]. It knows nothing of consensus and disks, and has no clock, sockets or threads.
+//!
+//! - `admission`: which packets get to a session; `refusals`: results for those that do not;
+//! - `session`: one session's stages, lease and deadlines; `incoming`: its packets that arrive; `jobs`: the order of its
+//!   requests; `outbox`, `content`: what its client is told; `recover`: how it goes on after a restart;
+//! - `schedule`: who has something to do; `limits`, `timing`: how much and how long; `bounded`: the link's storage.
+
+mod admission;
+mod bounded;
+mod content;
+mod incoming;
+mod jobs;
+mod limits;
+mod outbox;
+mod recover;
+mod refusals;
+mod schedule;
+mod session;
+mod timing;
+
+pub use limits::{Counters, QueueLimits};
+pub use timing::Timing;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use cldc_core::rng::Rng;
+use cldc_core::time::Instant;
+use cldc_core::wire::{Op, Seal};
+
+use crate::database::{Action, Database, Effects, UserName};
+use crate::keys::Keys;
+use admission::key_of;
+use limits::{Refused, Users};
+use refusals::{Refusal, Refusals};
+use schedule::Schedule;
+use session::{Context, Session, Stage};
+
+/// One of the server's own sockets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SocketId(pub u16);
+
+/// A datagram to be sent: the first `len` bytes of the buffer that [`Endpoint::poll_transmit`] filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// The socket to send it through.
+    pub via: SocketId,
+    /// Where to.
+    pub to: SocketAddr,
+    /// Its length in bytes.
+    pub len: usize,
+}
+
+/// What an endpoint is told at its start.
+#[derive(Clone, Debug, Default)]
+pub struct EndpointConfig {
+    /// How long things take.
+    pub timing: Timing,
+    /// How much a session and a user may take.
+    pub queue: QueueLimits,
+    /// The server's sockets and the addresses that they are bound to. After a restart, a client that was not heard of
+    /// yet is called through the first one of its address's family; without one it must speak first.
+    pub sockets: Vec<(SocketId, SocketAddr)>,
+}
+
+impl EndpointConfig {
+    fn socket_for(&self, peer: SocketAddr) -> Option<SocketId> {
+        self.sockets.iter().find(|(_, local)| local.is_ipv4() == peer.is_ipv4()).map(|&(id, _)| id)
+    }
+}
+
+/// The sessions of a master.
+#[derive(Debug)]
+pub struct Endpoint {
+    config: EndpointConfig,
+    rng: Rng,
+    sessions: BTreeMap<u64, Session>,
+    schedule: Schedule,
+    users: Users,
+    refusals: Refusals,
+    counters: Counters,
+    closing: bool,
+}
+
+impl Endpoint {
+    /// An endpoint without sessions. The seed must differ at every start and come from a good source: numbers made
+    /// from it are what keeps recordings from being replayed.
+    #[must_use]
+    pub fn new(config: EndpointConfig, seed: [u8; 32], now: Instant) -> Self {
+        let refusals = Refusals::new(config.queue.refusals_per_second, now);
+        Self {
+            config,
+            rng: Rng::new(seed),
+            sessions: BTreeMap::new(),
+            schedule: Schedule::default(),
+            users: Users::default(),
+            refusals,
+            counters: Counters::default(),
+            closing: false,
+        }
+    }
+
+    /// This server is the master, and its epoch begins: takes over the sessions in the database, and gives each its
+    /// full lease and its grace.
+    pub fn begin_epoch(&mut self, now: Instant, database: &Database) {
+        self.clear();
+        for (sid, found) in database.sessions() {
+            let session = Session::recovered(&self.context(now, database, found.user), sid, found);
+            self.sessions.insert(sid, session);
+            self.file(database, sid);
+        }
+    }
+
+    /// This server is not the master any more: forgets all sessions.
+    pub fn clear(&mut self) {
+        self.sessions.clear();
+        self.schedule = Schedule::default();
+        self.users = Users::default();
+    }
+
+    /// Takes no more requests; what is taken is still answered.
+    pub const fn close(&mut self) {
+        self.closing = true;
+    }
+
+    /// Whether nothing waits to go into the log or to be sent at once.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.schedule.nobody_acts() && self.schedule.next_ready().is_none() && self.refusals.is_empty()
+    }
+
+    /// How many sessions it keeps.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether it keeps none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// What it has counted.
+    #[must_use]
+    pub const fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, now: Instant, database: &Database) {
+        for sid in self.schedule.due(now) {
+            self.with(now, database, sid, Session::handle_timeout);
+        }
+    }
+
+    /// When [`Endpoint::handle_timeout`] has something to do.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        self.schedule.next_deadline()
+    }
+
+    /// The next command for the log. It comes back through [`Endpoint::applied`].
+    pub fn next_action(&mut self, now: Instant, database: &Database) -> Option<Action> {
+        loop {
+            let sid = self.schedule.pop_acting()?;
+            let action = self.with(now, database, sid, |session, cx| {
+                session.filed.acting = false;
+                session.next_action(cx)
+            });
+            if let Some(action) = action.flatten() {
+                return Some(action);
+            }
+        }
+    }
+
+    /// A command is applied to the database: tells the clients what it did.
+    pub fn applied(&mut self, now: Instant, database: &Database, action: &Action, effects: &Effects) {
+        for notice in &effects.events {
+            self.with(now, database, notice.sid, |session, cx| session.notified(cx, notice));
+        }
+        match action {
+            Action::BeginEpoch | Action::SetLimits(_) => {}
+            Action::OpenSession { sid, user, xid, number, .. } => {
+                self.note_limit(now, effects, user);
+                let refused = self.with(now, database, *sid, |session, cx| {
+                    let to = session.via.map(|via| (via, session.to));
+                    session.opened(cx, effects.reply).err().zip(to)
+                });
+                if let Some((code, (via, to))) = refused.flatten() {
+                    let (sid, user, xid, number) = (*sid, *user, *xid, *number);
+                    let op = Op::NewSess;
+                    self.queue_refusal(now, Refusal { via, to, sid, user, op, xid, number, code });
+                }
+            }
+            Action::Request { sid, xid, number, write, .. } => {
+                if let Some(session) = self.sessions.get(sid) {
+                    let user = session.user;
+                    self.note_limit(now, effects, &user);
+                }
+                let ended = effects.ended == Some(*sid);
+                self.with(now, database, *sid, |session, cx| {
+                    session.applied(cx, (*xid, *number), write, effects.reply, ended);
+                });
+            }
+            Action::ExpireSession { sid } => {
+                let ended = effects.ended == Some(*sid);
+                self.with(now, database, *sid, |session, cx| session.expired(cx, ended));
+            }
+        }
+    }
+
+    fn note_limit(&mut self, now: Instant, effects: &Effects, user: &UserName) {
+        if let Some(kind) = effects.refused {
+            self.counters.limit(now, Refused::Replicated(kind), user);
+        }
+    }
+
+    /// Writes the next datagram that may leave into `buffer`, which must hold
+    /// [`MAX_PACKET`](cldc_core::wire::limits::MAX_PACKET) bytes. To be called until it gives nothing.
+    pub fn poll_transmit(
+        &mut self,
+        now: Instant,
+        database: &Database,
+        keys: &Keys,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        let transmit =
+            self.poll_refusal(keys, buffer).or_else(|| self.poll_session(now, database, keys, buffer))?;
+        self.counters.sent = self.counters.sent.saturating_add(1);
+        Some(transmit)
+    }
+
+    fn poll_refusal(&mut self, keys: &Keys, buffer: &mut [u8]) -> Option<Transmit> {
+        loop {
+            let refusal = self.refusals.pop()?;
+            let Some(key) = key_of(keys, refusal.user.as_bytes()) else { continue };
+            let seal = Seal { sid: refusal.sid, user: refusal.user.as_bytes(), key: &key };
+            let xid = self.rng.next_u64();
+            if let Ok(len) = refusal.emit(&seal, xid, buffer) {
+                return Some(Transmit { via: refusal.via, to: refusal.to, len });
+            }
+        }
+    }
+
+    fn poll_session(
+        &mut self,
+        now: Instant,
+        database: &Database,
+        keys: &Keys,
+        buffer: &mut [u8],
+    ) -> Option<Transmit> {
+        loop {
+            let sid = self.schedule.next_ready()?;
+            if let Some(session) = self.sessions.get_mut(&sid) {
+                if let Some(transmit) = session.poll_transmit(now, keys, buffer) {
+                    return Some(transmit);
+                }
+                session.filed.ready = false;
+            }
+            self.schedule.pop_ready();
+            if let Some(session) = self.sessions.get_mut(&sid) {
+                self.schedule.file(session, &mut self.users, database, false);
+            }
+        }
+    }
+
+    /// Lets a session take a step.
+    fn with<R>(
+        &mut self,
+        now: Instant,
+        database: &Database,
+        sid: u64,
+        step: impl FnOnce(&mut Session, &mut Context<'_>) -> R,
+    ) -> Option<R> {
+        let session = self.sessions.get_mut(&sid)?;
+        let mut cx = Context {
+            now,
+            database,
+            config: &self.config,
+            rng: &mut self.rng,
+            counters: &mut self.counters,
+            user: self.users.of(&session.user),
+        };
+        let result = step(session, &mut cx);
+        self.file(database, sid);
+        Some(result)
+    }
+
+    fn context<'a>(&'a mut self, now: Instant, database: &'a Database, user: UserName) -> Context<'a> {
+        let user = self.users.of(&user);
+        Context {
+            now,
+            database,
+            config: &self.config,
+            rng: &mut self.rng,
+            counters: &mut self.counters,
+            user,
+        }
+    }
+
+    /// Takes note of what a session has to do after a step, or that it is gone.
+    fn file(&mut self, database: &Database, sid: u64) {
+        let Some(session) = self.sessions.get_mut(&sid) else { return };
+        if session.stage != Stage::Gone {
+            self.schedule.file(session, &mut self.users, database, true);
+        } else if let Some(session) = self.sessions.remove(&sid) {
+            self.schedule.forget(&session, &mut self.users);
+        }
+    }
+}

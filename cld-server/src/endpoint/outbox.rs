@@ -1,0 +1,280 @@
+//! What a session's client is told: messages in their order, until it has acknowledged them.
+
+use std::collections::BTreeMap;
+
+use cldc_core::link::{Outgoing, Pacing, Sender};
+use cldc_core::time::{Duration, Instant};
+use cldc_core::wire::limits::PIECE;
+use cldc_core::wire::{Answer, EventMask, Full, Op, Part, Seal};
+
+use super::bounded::List;
+use super::content::{Content, success};
+use crate::database::{Notice, Settled};
+
+/// What a message to the client is, and so what its acknowledgement means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// The reply to NEW_SESS, or a NEW_SESS reply that nobody asked for.
+    Greeting,
+    /// PING.
+    Ping,
+    /// The reply to a request; `recorded` if it is in the session's table of replies.
+    Reply { xid: u64, recorded: bool },
+    /// An event, the last of its handle that it tells.
+    Event { fh: u64, serial: u64 },
+    /// The reply to END_SESS.
+    Farewell,
+}
+
+/// A message's part in the queue.
+#[derive(Debug)]
+struct Body {
+    kind: Kind,
+    content: Content,
+    /// How often it was begun anew with the client's expectation set back.
+    restarts: u8,
+}
+
+/// What an acknowledgement told that was not known before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Acknowledged {
+    pub(super) greeting: bool,
+    pub(super) ping: bool,
+    pub(super) farewell: bool,
+}
+
+/// After so many passes in vain the client's expectation is set anew: that of Hail's client may have been moved back
+/// by a NEW_SESS reply that came late (protocol.md 16).
+const PASSES_IN_VAIN: u32 = 3;
+
+/// How often a long message is sent again from its first piece before what is acknowledged of it counts after all. A
+/// pass that begins in the middle makes Hail's client put the message together wrongly if its acknowledgements were
+/// lost; but through heavy loss a long message never arrives as a whole.
+const RESTARTS: u8 = 2;
+
+/// The messages to one client.
+#[derive(Debug)]
+pub(super) struct Outbox {
+    sender: Sender<List<Outgoing<Body>>>,
+    packets: usize,
+    /// Events for which there was no room: for each handle what happened, and the serial of the last event.
+    merged: BTreeMap<u64, (EventMask, u64)>,
+    /// What the client has acknowledged since the session's last command.
+    settled: Settled,
+    /// When a PING should follow an event.
+    flush_at: Option<Instant>,
+    pinged: bool,
+    /// A NEW_SESS reply outside the stream, to leave before all else: its number and header xid.
+    resync: Option<(u64, u64)>,
+}
+
+impl Outbox {
+    /// An outbox whose first packet will have this number, for at most `limit` messages.
+    pub(super) const fn new(first: u64, pacing: Pacing, limit: usize) -> Self {
+        Self {
+            sender: Sender::new(first, pacing, List::new(limit)),
+            packets: 0,
+            merged: BTreeMap::new(),
+            settled: Settled { replies: Vec::new(), events: Vec::new() },
+            flush_at: None,
+            pinged: false,
+            resync: None,
+        }
+    }
+
+    /// The number of messages on their way.
+    pub(super) fn len(&self) -> usize {
+        self.sender.len()
+    }
+
+    /// The number of packets of these messages.
+    pub(super) const fn packets(&self) -> usize {
+        self.packets
+    }
+
+    pub(super) fn set_pacing(&mut self, pacing: Pacing) {
+        self.sender.set_pacing(pacing);
+    }
+
+    /// Whether a reply to this request is on its way.
+    pub(super) fn replies_to(&self, request: u64) -> bool {
+        self.sender
+            .iter()
+            .any(|message| matches!(message.body.kind, Kind::Reply { xid, .. } if xid == request))
+    }
+
+    /// Replies that the client has acknowledged, and that its next command will tell the database of.
+    pub(super) fn settled_replies(&self) -> usize {
+        self.settled.replies.len()
+    }
+
+    /// Takes what the client has acknowledged since the last time.
+    pub(super) fn take_settled(&mut self) -> Settled {
+        std::mem::take(&mut self.settled)
+    }
+
+    /// Queues a message. `xid` is that of its header, which means nothing and so is random.
+    ///
+    /// # Errors
+    /// [`Full`] if the queue is.
+    pub(super) fn push(&mut self, kind: Kind, op: Op, xid: u64, content: Content) -> Result<(), Full> {
+        let before = self.sender.next_number();
+        self.sender.push(op, xid, content.len(), Body { kind, content, restarts: 0 })?;
+        let packets = usize::try_from(self.sender.next_number().wrapping_sub(before)).unwrap_or(usize::MAX);
+        self.packets = self.packets.saturating_add(packets);
+        if !matches!(kind, Kind::Event { .. }) {
+            self.flush_at = None;
+        }
+        Ok(())
+    }
+
+    /// Queues a PING, unless one is on its way.
+    pub(super) fn ping(&mut self, xid: u64) {
+        if !self.pinged && self.push(Kind::Ping, Op::Ping, xid, Content::default()).is_ok() {
+            self.pinged = true;
+        }
+    }
+
+    /// Queues an event, or merges it with the others of its handle that wait for room.
+    pub(super) fn notify(&mut self, notice: &Notice, room: bool, flush_at: Instant, xid: u64) {
+        let (fh, serial) = (notice.fh, notice.serial);
+        if !(room && self.merged.is_empty() && self.event(fh, notice.events, serial, xid).is_ok()) {
+            let (events, last) = self.merged.entry(fh).or_default();
+            *events = events.with(notice.events);
+            *last = serial;
+        }
+        self.flush_at.get_or_insert(flush_at);
+    }
+
+    /// Queues the events of one handle that waited for room; `false` if none do.
+    pub(super) fn unmerge(&mut self, flush_at: Instant, xid: u64) -> bool {
+        let Some((fh, (events, serial))) = self.merged.pop_first() else { return false };
+        if self.event(fh, events, serial, xid).is_err() {
+            self.merged.insert(fh, (events, serial));
+            return false;
+        }
+        self.flush_at.get_or_insert(flush_at);
+        true
+    }
+
+    /// Whether events wait for room.
+    pub(super) fn has_merged(&self) -> bool {
+        !self.merged.is_empty()
+    }
+
+    fn event(&mut self, fh: u64, events: EventMask, serial: u64, xid: u64) -> Result<(), Full> {
+        let content = Content::of(&Answer::Event { fh, events })?;
+        self.push(Kind::Event { fh, serial }, Op::Event, xid, content)
+    }
+
+    /// The client has acknowledged all packets up to this one; nothing if it had before.
+    pub(super) fn acknowledge(
+        &mut self,
+        now: Instant,
+        number: u64,
+        flush_at: Instant,
+    ) -> Option<Acknowledged> {
+        let base = self.sender.base_number();
+        let mut told = Acknowledged::default();
+        while let Some(message) = self.sender.acknowledge(now, number) {
+            self.packets =
+                self.packets.saturating_sub(usize::try_from(message.pieces()).unwrap_or(usize::MAX));
+            match message.body.kind {
+                Kind::Greeting => told.greeting = true,
+                Kind::Ping => {
+                    told.ping = true;
+                    self.pinged = false;
+                    if self.ends_with_event() {
+                        self.flush_at.get_or_insert(flush_at);
+                    }
+                }
+                Kind::Farewell => told.farewell = true,
+                Kind::Reply { xid, recorded: true } => self.settled.replies.push(xid),
+                Kind::Reply { recorded: false, .. } => {}
+                Kind::Event { fh, serial } => self.settle_event(fh, serial),
+            }
+        }
+        (self.sender.base_number() != base).then_some(told)
+    }
+
+    /// Takes it that the client has these replies.
+    pub(super) fn settle_replies(&mut self, requests: Vec<u64>) {
+        self.settled.replies.extend(requests);
+    }
+
+    fn settle_event(&mut self, fh: u64, serial: u64) {
+        match self.settled.events.iter_mut().find(|(known, _)| *known == fh) {
+            Some((_, last)) => *last = serial,
+            None => self.settled.events.push((fh, serial)),
+        }
+    }
+
+    fn ends_with_event(&self) -> bool {
+        let last = self.sender.len().checked_sub(1).and_then(|last| self.sender.get(last));
+        last.is_some_and(|message| matches!(message.body.kind, Kind::Event { .. }))
+    }
+
+    /// Sends everything again at once, unless that was done less than `since` ago.
+    pub(super) fn hasten(&mut self, now: Instant, since: Duration) {
+        if self.half_taken().is_none() {
+            self.sender.hasten(now, since);
+        }
+    }
+
+    /// The oldest message, if it is long, and part of it is acknowledged: how often it was begun anew.
+    fn half_taken(&self) -> Option<u8> {
+        let oldest = self.sender.get(0)?;
+        let base = self.sender.base_number();
+        (oldest.pieces() > super::timing::WHOLE && oldest.first != base && oldest.covers(base))
+            .then_some(oldest.body.restarts)
+    }
+
+    /// Does what is due. With `heal`, sets the client's expectation anew where that helps; `xid` is for a header.
+    pub(super) fn handle_timeout(&mut self, now: Instant, heal: bool, xid: u64) {
+        if self.flush_at.is_some_and(|at| now >= at) {
+            self.flush_at = None;
+            if self.ends_with_event() {
+                self.ping(xid);
+            }
+        }
+        let passes = self.sender.passes();
+        self.sender.handle_timeout(now);
+        if heal && self.sender.passes() != passes {
+            let long = self.half_taken().is_some_and(|restarts| restarts < RESTARTS);
+            if (long || self.sender.passes() > PASSES_IN_VAIN)
+                && let Some(before) = self.sender.restart_oldest()
+            {
+                self.resync = Some((before, xid));
+                if let Some(oldest) = self.sender.get_mut(0) {
+                    oldest.body.restarts = oldest.body.restarts.saturating_add(1);
+                }
+            }
+        }
+    }
+
+    /// When [`Outbox::handle_timeout`] or [`Outbox::poll_packet`] has something to do.
+    pub(super) fn poll_timeout(&self) -> Option<Instant> {
+        [self.sender.poll_timeout(), self.flush_at].into_iter().flatten().min()
+    }
+
+    /// Writes the next packet that may leave now; its length. `opened` is the request id of the session's NEW_SESS.
+    pub(super) fn poll_packet(
+        &mut self,
+        now: Instant,
+        seal: &Seal<'_>,
+        opened: u64,
+        buffer: &mut [u8],
+    ) -> Result<Option<usize>, Full> {
+        let mut piece = [0; PIECE];
+        if let Some((number, xid)) = self.resync.take() {
+            let greeting = Content::of(&success(Op::NewSess, opened))?;
+            let part = Part::Only { xid, op: Op::NewSess };
+            let piece = greeting.piece(&(0..greeting.len()), &mut piece)?;
+            return seal.emit(part, number, piece, buffer).map(Some);
+        }
+        let Some(cut) = self.sender.poll(now) else { return Ok(None) };
+        let Some(message) = self.sender.get(cut.index) else { return Ok(None) };
+        let piece = message.body.content.piece(&cut.range, &mut piece)?;
+        seal.emit(cut.part, cut.number, piece, buffer).map(Some)
+    }
+}

@@ -1,0 +1,79 @@
+//! Results outside the streams: SESS_INVAL, SESS_EXISTS and the like, for packets of sessions that are none
+//! (protocol.md 4.5). They are sent once, properly signed, only to who knows the key, and not too many a second, as a
+//! recorded packet could be sent again and again to make the server write to somebody else.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use cldc_core::time::{Duration, Instant};
+use cldc_core::wire::limits::PIECE;
+use cldc_core::wire::{Answer, Code, Full, Op, Part, Seal};
+
+use super::SocketId;
+use super::content::Content;
+use crate::database::UserName;
+
+/// How many wait to be sent at most.
+const WAITING: usize = 64;
+
+/// A result outside the stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Refusal {
+    pub(super) via: SocketId,
+    pub(super) to: SocketAddr,
+    pub(super) sid: u64,
+    pub(super) user: UserName,
+    /// Of the request.
+    pub(super) op: Op,
+    pub(super) xid: u64,
+    pub(super) number: u64,
+    pub(super) code: Code,
+}
+
+impl Refusal {
+    /// Writes the packet; its length. `xid` is for the header.
+    pub(super) fn emit(&self, seal: &Seal<'_>, xid: u64, buffer: &mut [u8]) -> Result<usize, Full> {
+        let Self { op, number, code, .. } = *self;
+        let content = Content::of(&Answer::Done { op, xid: self.xid, code })?;
+        let mut piece = [0; PIECE];
+        let piece = content.piece(&(0..content.len()), &mut piece)?;
+        seal.emit(Part::Only { xid, op }, number, piece, buffer)
+    }
+}
+
+/// Those that wait to be sent, and how many may still be in this second.
+#[derive(Debug)]
+pub(super) struct Refusals {
+    waiting: VecDeque<Refusal>,
+    per_second: u32,
+    tokens: u32,
+    refilled: Instant,
+}
+
+impl Refusals {
+    pub(super) const fn new(per_second: u32, now: Instant) -> Self {
+        Self { waiting: VecDeque::new(), per_second, tokens: per_second, refilled: now }
+    }
+
+    /// Queues one; `false` if there are too many.
+    pub(super) fn push(&mut self, now: Instant, refusal: Refusal) -> bool {
+        if now >= self.refilled + Duration::from_secs(1) {
+            self.refilled = now;
+            self.tokens = self.per_second;
+        }
+        if self.tokens == 0 || self.waiting.len() >= WAITING {
+            return false;
+        }
+        self.tokens = self.tokens.saturating_sub(1);
+        self.waiting.push_back(refusal);
+        true
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Refusal> {
+        self.waiting.pop_front()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}

@@ -1,0 +1,86 @@
+//! How long things take: every span of time of the logic in one place.
+
+use cldc_core::link::Pacing;
+use cldc_core::time::Duration;
+
+/// Up to how many pieces a message is sent again from its first piece: Hail's client takes duplicates so many numbers
+/// back (protocol.md 4.4).
+pub(super) const WHOLE: u64 = 25;
+
+/// The spans of time that the server keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// A session that was not heard of for so long is ended; after half of it, it is sent a PING.
+    pub session_timeout: Duration,
+    /// So much longer a session has after a restart, counted from the beginning of the epoch.
+    pub grace: Duration,
+    /// A new session whose client does not acknowledge the NEW_SESS reply is ended after this.
+    pub unproved: Duration,
+    /// The first pause before packets are sent again, and the pause after each further time.
+    pub resend: Duration,
+    /// See [`Timing::resend`].
+    pub resend_next: Duration,
+    /// The first pause before a recovered session is called again; it grows up to [`Timing::resend_next`].
+    pub recall: Duration,
+    /// A NEW_SESS reply is sent again at once when a packet shows that it was lost, but not sooner than this after
+    /// the last time.
+    pub hasten_greeting: Duration,
+    /// The same for other replies, when a request comes again.
+    pub hasten: Duration,
+    /// How long after an EVENT a PING follows if nothing else that asks for an acknowledgement does: Hail's clients
+    /// never acknowledge events.
+    pub flush: Duration,
+    /// How long the packets of a recovered session are gathered to find where its stream goes on.
+    pub gather: Duration,
+    /// They are gathered again if later requests come for so long but not the next one: three of the resends of
+    /// Hail's client (5 s) must have missed it.
+    pub realign: Duration,
+    /// So long after a restart, replies from before it that the client has not asked for again count as received.
+    pub settle_old: Duration,
+    /// How long the reply to END_SESS is kept for a client that has not acknowledged it.
+    pub linger: Duration,
+    /// The unit of the consensus engine's time.
+    pub tick: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            session_timeout: Duration::from_secs(60),
+            grace: Duration::from_secs(45),
+            unproved: Duration::from_secs(15),
+            resend: Duration::from_secs(2),
+            resend_next: Duration::from_secs(5),
+            recall: Duration::from_secs(1),
+            hasten_greeting: Duration::from_millis(100),
+            hasten: Duration::from_millis(250),
+            flush: Duration::from_secs(1),
+            gather: Duration::from_secs(1),
+            realign: Duration::from_secs(16),
+            settle_old: Duration::from_secs(60),
+            linger: Duration::from_secs(30),
+            tick: Duration::from_millis(100),
+        }
+    }
+}
+
+impl Timing {
+    /// How a session's packets are paced. Hail's client takes duplicates 25 numbers back, and its socket buffer holds
+    /// some 90 packets (protocol.md 4.6, 15.2.3).
+    pub(super) const fn pacing(&self) -> Pacing {
+        Pacing {
+            resend: self.resend,
+            resend_next: self.resend_next,
+            resend_max: self.resend_next,
+            window: 32,
+            burst: 32,
+            gap: Duration::from_millis(1),
+            whole: WHOLE,
+        }
+    }
+
+    /// How a recovered session is called until it answers.
+    pub(super) const fn calling(&self) -> Pacing {
+        Pacing { resend: self.recall, resend_next: self.recall, ..self.pacing() }
+    }
+}

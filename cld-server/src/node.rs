@@ -1,0 +1,369 @@
+//! The server as one state machine: it joins the endpoint, the replicated state and the consensus engine, and is the
+//! only file that knows all of them.
+//!
+//! Datagrams, finished disk jobs and the time go in; datagrams, disk jobs and a deadline come out. *Change once, then
+//! drain [`Node::poll_disk`] and [`Node::poll_transmit`] until they give nothing.* A reply leaves only after the entry that
+//! holds its command is committed, which for a cell of one means durable on its disk.
+
+mod interface;
+mod snapshots;
+
+pub use interface::{Clock, DiskDone, DiskJob, NodeConfig, SnapshotPolicy, Start, Status};
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+
+use cldc_core::time::Instant;
+
+use crate::database::{Action, Batch, Command, Database, Limits};
+use crate::endpoint::{Endpoint, EndpointConfig, SocketId, Transmit};
+use crate::keys::Keys;
+use crate::replica::{Engine, EngineConfig, Output, RaftEngine, StartError};
+use crate::storage::LogPosition;
+use snapshots::Snapshots;
+
+/// Ticks without a word from the master until a follower asks for votes.
+const ELECTION_TICKS: usize = 10;
+/// Ticks between two words of the master.
+const HEARTBEAT_TICKS: usize = 2;
+/// Datagrams kept until the server can serve.
+const PARKED: usize = 256;
+
+/// Whether this server is the master.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Mastery {
+    No,
+    /// The engine says so; the epoch is not applied yet.
+    Beginning {
+        term: u64,
+    },
+    /// It serves.
+    Serving {
+        term: u64,
+    },
+}
+
+/// A server.
+#[derive(Debug)]
+pub struct Node<E = RaftEngine> {
+    config: NodeConfig,
+    keys: Keys,
+    engine: E,
+    database: Database,
+    endpoint: Endpoint,
+    mastery: Mastery,
+    /// Commands taken from the endpoint that are not in the log yet.
+    commands: VecDeque<Command>,
+    /// An entry of ours is on its way through the log.
+    proposed: bool,
+    disk: VecDeque<DiskJob>,
+    snapshots: Snapshots,
+    parked: VecDeque<(SocketId, SocketAddr, Box<[u8]>)>,
+    /// Datagrams that came while the server could not serve, and found no room.
+    lost: u64,
+    tick_at: Instant,
+    fatal: Option<String>,
+}
+
+impl Node {
+    /// A server that goes on from what its disk holds.
+    ///
+    /// # Errors
+    /// [`StartError`] if the consensus engine cannot start.
+    pub fn new(config: NodeConfig, keys: Keys, start: Start, clock: Clock) -> Result<Self, StartError> {
+        let [a, b, c, d, e, f, g, h, ..] = config.seed;
+        let engine = RaftEngine::new(
+            EngineConfig {
+                node: start.identity.node,
+                election_ticks: ELECTION_TICKS,
+                heartbeat_ticks: HEARTBEAT_TICKS,
+                seed: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+            },
+            start.log,
+        )?;
+        Ok(Self::with_engine(config, keys, engine, start.database, clock))
+    }
+}
+
+impl<E: Engine> Node<E> {
+    /// A server on this engine, whose log goes on after what `database` holds.
+    pub fn with_engine(config: NodeConfig, keys: Keys, engine: E, database: Database, clock: Clock) -> Self {
+        let endpoint =
+            EndpointConfig { timing: config.timing, queue: config.queue, sockets: config.sockets.clone() };
+        let mut node = Self {
+            endpoint: Endpoint::new(endpoint, config.seed, clock.now),
+            snapshots: Snapshots::new(config.snapshot),
+            config,
+            keys,
+            engine,
+            database,
+            mastery: Mastery::No,
+            commands: VecDeque::new(),
+            proposed: false,
+            disk: VecDeque::new(),
+            parked: VecDeque::new(),
+            lost: 0,
+            tick_at: clock.now,
+            fatal: None,
+        };
+        node.advance(clock);
+        node
+    }
+
+    /// Takes in a datagram.
+    pub fn handle_datagram(&mut self, clock: Clock, via: SocketId, from: SocketAddr, datagram: &[u8]) {
+        if self.fatal.is_some() {
+            return;
+        }
+        if !self.serves() {
+            // In a cell of one this takes but a moment after the start.
+            if self.parked.len() < PARKED {
+                self.parked.push_back((via, from, datagram.into()));
+            } else {
+                self.lost = self.lost.saturating_add(1);
+            }
+            return;
+        }
+        self.endpoint.handle_datagram(clock.now, &self.database, &self.keys, (via, from), datagram);
+        self.advance(clock);
+    }
+
+    /// Does what is due.
+    pub fn handle_timeout(&mut self, clock: Clock) {
+        if self.fatal.is_some() {
+            return;
+        }
+        if clock.now >= self.tick_at {
+            // After a stall there is one tick, not many: the others had no chance to be heard meanwhile.
+            self.tick_at = clock.now + self.config.timing.tick;
+            self.engine.handle_tick();
+        }
+        if self.serves() {
+            self.endpoint.handle_timeout(clock.now, &self.database);
+        }
+        self.advance(clock);
+    }
+
+    /// A disk job is done, or has failed.
+    pub fn handle_disk(&mut self, clock: Clock, done: DiskDone) {
+        if self.fatal.is_some() {
+            return;
+        }
+        match done {
+            DiskDone::Appended { ticket } => self.engine.handle_persisted(ticket),
+            DiskDone::SnapshotWritten { record } => {
+                let trim_through = record.point.at.index;
+                self.disk.push_back(DiskJob::RecordSnapshot { record, trim_through });
+            }
+            DiskDone::SnapshotRecorded { point, trim_through } => {
+                self.snapshots.finished(&point);
+                self.engine.compact(point, trim_through);
+            }
+            DiskDone::Failed { what } => self.fail(what),
+        }
+        self.advance(clock);
+    }
+
+    /// Puts other keys in force, from the next packet on.
+    pub fn set_keys(&mut self, keys: Keys) {
+        self.keys = keys;
+    }
+
+    /// Puts other limits in force, through the log.
+    pub fn set_limits(&mut self, clock: Clock, limits: Limits) {
+        self.config.limits = limits;
+        self.advance(clock);
+    }
+
+    /// Writes the next datagram that may leave into `buffer`, which must hold
+    /// [`MAX_PACKET`](cldc_core::wire::limits::MAX_PACKET) bytes. To be called until it gives nothing.
+    pub fn poll_transmit(&mut self, clock: Clock, buffer: &mut [u8]) -> Option<Transmit> {
+        if self.fatal.is_some() {
+            return None;
+        }
+        self.endpoint.poll_transmit(clock.now, &self.database, &self.keys, buffer)
+    }
+
+    /// The next job for the disk. Jobs on the log ([`DiskJob::Append`], [`DiskJob::RecordSnapshot`]) must be done in the
+    /// order given; a snapshot file may be written beside them. Each is answered by [`Node::handle_disk`].
+    pub fn poll_disk(&mut self) -> Option<DiskJob> {
+        if self.fatal.is_some() {
+            return None;
+        }
+        self.disk.pop_front()
+    }
+
+    /// When [`Node::handle_timeout`] has something to do; never once it has failed.
+    #[must_use]
+    pub fn poll_timeout(&self) -> Option<Instant> {
+        if self.fatal.is_some() {
+            return None;
+        }
+        let sessions = self.endpoint.poll_timeout();
+        Some(sessions.map_or(self.tick_at, |at| at.min(self.tick_at)))
+    }
+
+    /// Why the server cannot go on: its disk failed, or its log cannot be read. It does nothing more; the process must
+    /// end and be started again once the cause is removed.
+    #[must_use]
+    pub fn fatal(&self) -> Option<&str> {
+        self.fatal.as_deref()
+    }
+
+    /// Takes no more requests. When [`Node::is_idle`], all that was taken is durable and answered.
+    pub fn shut_down(&mut self, clock: Clock) {
+        self.endpoint.close();
+        self.advance(clock);
+    }
+
+    /// Whether all that was taken is durable and answered.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        !self.proposed && self.commands.is_empty() && self.endpoint.is_idle()
+    }
+
+    /// Whether it is the master, and answers.
+    #[must_use]
+    pub const fn serves(&self) -> bool {
+        matches!(self.mastery, Mastery::Serving { .. })
+    }
+
+    /// The replicated state as far as it is applied here.
+    #[must_use]
+    pub const fn database(&self) -> &Database {
+        &self.database
+    }
+
+    /// Where the server stands, and what it has counted.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        Status {
+            replica: self.engine.status(),
+            serves: self.serves(),
+            epoch: self.database.epoch(),
+            sessions: self.endpoint.len(),
+            totals: self.database.totals(),
+            endpoint: self.endpoint.counters().clone(),
+            lost: self.lost,
+            snapshot: self.snapshots.last(),
+        }
+    }
+
+    /// Goes on until nothing more can be done without the disk, a datagram, or the time.
+    fn advance(&mut self, clock: Clock) {
+        while self.fatal.is_none() {
+            match self.engine.poll_output() {
+                Some(Output::Persist { ticket, write }) => {
+                    self.disk.push_back(DiskJob::Append { ticket, write })
+                }
+                Some(Output::Committed { at, payload }) => self.apply(clock, at, &payload),
+                Some(Output::BecameMaster { term }) => self.mastery = Mastery::Beginning { term },
+                Some(Output::Deposed { .. }) => {
+                    self.mastery = Mastery::No;
+                    self.proposed = false;
+                    self.commands.clear();
+                    self.endpoint.clear();
+                }
+                None if self.propose(clock) => {}
+                None => break,
+            }
+        }
+        if self.fatal.is_none() {
+            self.disk.extend(self.snapshots.begin(&self.engine, &self.database));
+        }
+    }
+
+    /// Puts the commands that wait into one entry and proposes it, if none is on its way.
+    fn propose(&mut self, clock: Clock) -> bool {
+        if self.proposed {
+            return false;
+        }
+        let batch = self.next_batch(clock);
+        if batch.is_empty() {
+            return false;
+        }
+        let commands = batch.len();
+        match self.engine.propose(batch.into_entry()) {
+            Ok(()) => {
+                self.commands.drain(..commands.min(self.commands.len()));
+                self.proposed = true;
+            }
+            // They stay queued, and are proposed again at the next tick.
+            Err(error) => tracing::debug!(%error, commands, "the engine does not take an entry"),
+        }
+        self.proposed
+    }
+
+    /// As many commands as fit in an entry, from the front of the queue.
+    fn next_batch(&mut self, clock: Clock) -> Batch {
+        let mut batch = Batch::new();
+        match self.mastery {
+            Mastery::No => return batch,
+            Mastery::Beginning { .. } if self.commands.is_empty() => {
+                let epoch = self.database.epoch().saturating_add(1);
+                self.commands.push_back(Command { at: clock.wall, epoch, action: Action::BeginEpoch });
+            }
+            Mastery::Beginning { .. } | Mastery::Serving { .. } => {}
+        }
+        let epoch = self.database.epoch();
+        let limits = self.config.limits.clamped();
+        if self.serves() && *self.database.limits() != limits && self.commands.is_empty() {
+            self.commands.push_back(Command { at: clock.wall, epoch, action: Action::SetLimits(limits) });
+        }
+        for at in 0.. {
+            if at == self.commands.len() {
+                if !self.serves() {
+                    break;
+                }
+                let Some(action) = self.endpoint.next_action(clock.now, &self.database) else { break };
+                self.commands.push_back(Command { at: clock.wall, epoch, action });
+            }
+            if !self.commands.get(at).is_some_and(|command| batch.push(command)) {
+                break;
+            }
+        }
+        batch
+    }
+
+    /// Applies a committed entry, and tells the endpoint what its commands did.
+    fn apply(&mut self, clock: Clock, at: LogPosition, payload: &[u8]) {
+        if matches!(self.mastery, Mastery::Beginning { term } | Mastery::Serving { term } if term == at.term)
+        {
+            self.proposed = false;
+        }
+        let commands = match Batch::decode(payload) {
+            Ok(commands) => commands,
+            Err(error) => {
+                let index = at.index;
+                return self.fail(format!("entry {index} of the log cannot be read: {error}; this version of the server cannot go on"));
+            }
+        };
+        for command in &commands {
+            let effects = self.database.apply(command);
+            match self.mastery {
+                Mastery::Serving { .. } => {
+                    self.endpoint.applied(clock.now, &self.database, &command.action, &effects);
+                }
+                Mastery::Beginning { term } if term == at.term && command.action == Action::BeginEpoch => {
+                    self.begin_epoch(clock, term);
+                }
+                Mastery::Beginning { .. } | Mastery::No => {}
+            }
+        }
+        self.snapshots.applied(payload.len());
+    }
+
+    fn begin_epoch(&mut self, clock: Clock, term: u64) {
+        self.mastery = Mastery::Serving { term };
+        self.endpoint.begin_epoch(clock.now, &self.database);
+        tracing::info!(epoch = self.database.epoch(), sessions = self.endpoint.len(), "serving");
+        for (via, from, datagram) in std::mem::take(&mut self.parked) {
+            self.endpoint.handle_datagram(clock.now, &self.database, &self.keys, (via, from), &datagram);
+        }
+    }
+
+    fn fail(&mut self, what: String) {
+        tracing::error!(what, "the server cannot go on");
+        self.fatal = Some(what);
+    }
+}

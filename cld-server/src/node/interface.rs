@@ -1,0 +1,136 @@
+//! What goes into a node and what comes out of it.
+
+use std::net::SocketAddr;
+
+use cldc_core::time::Instant;
+
+use crate::database::{Database, Limits, Totals};
+use crate::endpoint::{Counters, QueueLimits, SocketId, Timing};
+use crate::replica;
+use crate::storage::{Identity, LogImage, LogWrite, SnapshotPoint, SnapshotRecord};
+
+/// The time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// On a clock that never goes back and counts while the machine is suspended. Every deadline goes by it.
+    pub now: Instant,
+    /// Seconds since 1970, for the times of files. Nothing else depends on it.
+    pub wall: u64,
+}
+
+/// What a node is told at its start.
+#[derive(Clone, Debug, Default)]
+pub struct NodeConfig {
+    /// How long things take.
+    pub timing: Timing,
+    /// How much the cell takes on; put in force through the log.
+    pub limits: Limits,
+    /// How much a session and a user may take of this server's memory.
+    pub queue: QueueLimits,
+    /// When to take a snapshot.
+    pub snapshot: SnapshotPolicy,
+    /// This server's sockets and the addresses that they are bound to.
+    pub sockets: Vec<(SocketId, SocketAddr)>,
+    /// Must differ at every start, and come from a good source.
+    pub seed: [u8; 32],
+}
+
+/// When to take a snapshot: when the log has grown so far since the last one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SnapshotPolicy {
+    /// By so many entries.
+    pub entries: u64,
+    /// Or by so many bytes.
+    pub bytes: u64,
+}
+
+impl Default for SnapshotPolicy {
+    fn default() -> Self {
+        Self { entries: 100_000, bytes: 64 << 20 }
+    }
+}
+
+/// What a node goes on from.
+#[derive(Debug)]
+pub struct Start {
+    /// Who this server is.
+    pub identity: Identity,
+    /// The log as its store was opened with.
+    pub log: LogImage,
+    /// The state at the log's base: decoded from the snapshot there, or new if there is none.
+    pub database: Database,
+}
+
+/// Something to be done on the disk.
+#[derive(Debug)]
+pub enum DiskJob {
+    /// Make this part of the log durable.
+    Append {
+        /// Comes back when it is done. When several are done at once, the last will do.
+        ticket: u64,
+        /// What to write.
+        write: LogWrite,
+    },
+    /// Write a snapshot file.
+    Snapshot {
+        /// What it stands for.
+        point: SnapshotPoint,
+        /// Its content; a clone that does not change any more.
+        database: Box<Database>,
+    },
+    /// Make a finished snapshot file the one to start from, and trim the log.
+    RecordSnapshot {
+        /// The file.
+        record: SnapshotRecord,
+        /// The last entry to be trimmed.
+        trim_through: u64,
+    },
+}
+
+/// What became of a [`DiskJob`].
+#[derive(Debug)]
+pub enum DiskDone {
+    /// All up to this ticket is durable.
+    Appended {
+        /// The ticket.
+        ticket: u64,
+    },
+    /// The snapshot file is durable.
+    SnapshotWritten {
+        /// The file.
+        record: SnapshotRecord,
+    },
+    /// The snapshot is recorded, and the log is trimmed.
+    SnapshotRecorded {
+        /// What it stands for.
+        point: SnapshotPoint,
+        /// The last entry trimmed.
+        trim_through: u64,
+    },
+    /// A job failed. That is the end: nobody knows what is on the disk.
+    Failed {
+        /// What failed, in words for the operator.
+        what: String,
+    },
+}
+
+/// Where a node stands.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// The consensus engine.
+    pub replica: replica::Status,
+    /// Whether this server is the master, and answers.
+    pub serves: bool,
+    /// The epoch of the latest master that has begun.
+    pub epoch: u64,
+    /// Sessions that the endpoint keeps.
+    pub sessions: usize,
+    /// What the cell has.
+    pub totals: Totals,
+    /// What the endpoint has counted.
+    pub endpoint: Counters,
+    /// Datagrams that came while the server could not serve, and found no room.
+    pub lost: u64,
+    /// The index of the last snapshot taken since the start.
+    pub snapshot: Option<u64>,
+}
