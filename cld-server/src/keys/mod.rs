@@ -1,4 +1,4 @@
-//! The users and their secrets, as the endpoint asks for them. [`file`] is where they come from.
+//! The users and their secrets, as the endpoint asks for them. [`mod@file`] is where they come from.
 
 pub mod file;
 
