@@ -24,6 +24,13 @@ pub enum Edit {
         /// The contents.
         data: &'static [u8],
     },
+    /// The packet of this record comes before that of another place.
+    Earlier {
+        /// The record.
+        record: usize,
+        /// The record that it precedes.
+        before: usize,
+    },
     /// An event is sent that the recording does not have.
     Event {
         /// The record that it precedes.
@@ -108,6 +115,16 @@ const DEVIATIONS: &[Deviation] = &[
     because(OWN_CREATION, "13b_events", Edit::Unsent(&[11])),
     because(NOT_ASKED, "13b_events", Edit::Unsent(&[27, 28])),
     because(PROPER, "15_end_session", Edit::Refused(&[13, 15, 23])),
+    because(
+        "a request that comes a little early is held, so it is answered as soon as the missing one is (15.1.12)",
+        "16_retransmit",
+        Edit::Earlier { record: 54, before: 52 },
+    ),
+    because(
+        "a user's name has at most 31 bytes, and a NUL is one of them (1.1)",
+        "18_bad_hmac",
+        Edit::Unsent(&[23]),
+    ),
     because(SILENCE, "18_bad_hmac", Edit::Unsent(&[1, 3, 8, 16, 21])),
     because(PROPER, "19_unknown_session", Edit::Refused(&[1])),
     because(DEAF_ACK, "19_unknown_session", Edit::Unsent(&[3])),

@@ -165,6 +165,7 @@ impl Script {
                         step.answer.as_ref().map(|(_, answer)| answer.encode()).unwrap_or_default();
                     true
                 }),
+                Edit::Earlier { record, before } => self.advance(record, before),
                 Edit::Event { before, flow, fh, events } => self.add_event(before, flow, fh, events),
             };
             if !applied {
@@ -218,6 +219,26 @@ impl Script {
         changed == records.len()
     }
 
+    /// The place of a record's step.
+    fn place(&self, record: usize) -> Option<usize> {
+        self.steps.iter().position(|step| match step {
+            Step::Expect(step) => step.record == record,
+            Step::Send(step) => step.record == record,
+        })
+    }
+
+    /// Moves an expected packet to an earlier place.
+    fn advance(&mut self, record: usize, before: usize) -> bool {
+        match (self.place(record), self.place(before)) {
+            (Some(from), Some(to)) if to < from && matches!(self.steps.get(from), Some(Step::Expect(_))) => {
+                let step = self.steps.remove(from);
+                self.steps.insert(to, step);
+                true
+            }
+            _ => false,
+        }
+    }
+
     /// Makes a refusal an ordinary reply, and its client acknowledge it.
     fn make_numbered(&mut self, record: usize) -> bool {
         let found = self.steps.iter_mut().enumerate().find_map(|(at, step)| match step {
@@ -243,15 +264,11 @@ impl Script {
     }
 
     fn add_event(&mut self, before: usize, flow: &str, fh: u64, events: u32) -> bool {
-        let at = self.steps.iter().position(|step| match step {
-            Step::Expect(step) => step.record == before,
-            Step::Send(step) => step.record == before,
-        });
         // The session is the one that the client uses.
         let same = (self.expectations())
             .find(|step| self.flows.get(step.flow).is_some_and(|name| name == flow))
             .map(|step| (step.flow, step.packet.clone()));
-        let (Some(at), Some((flow, template))) = (at, same) else { return false };
+        let (Some(at), Some((flow, template))) = (self.place(before), same) else { return false };
         let answer = Answer::Event { fh, events };
         let packet = Packet {
             head: Some(Head { xid: 0, op: op::EVENT }),
