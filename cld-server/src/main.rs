@@ -1,2 +1,7 @@
-//! Placeholder while the workspace is laid out.
-fn main() {}
+//! The `cld` program. See [`cld_server::run`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cld_server::run(std::env::args_os())
+}

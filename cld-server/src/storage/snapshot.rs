@@ -19,7 +19,7 @@
 
 use std::fmt::Debug;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -266,6 +266,11 @@ impl SnapshotReader {
     /// The cell that the snapshot is of.
     pub fn cell(&self) -> u128 {
         self.cell
+    }
+
+    /// The file, for messages.
+    pub fn path(&self) -> &Path {
+        &self.path
     }
 
     /// What the log should say about this file.

@@ -1,0 +1,236 @@
+//! The configuration: what the command line and the configuration file say, checked, with the defaults filled in.
+//!
+//! Both speak the same language: an option `--session-timeout 30` is `session-timeout = 30` in the file. [`Settings`]
+//! is read from either; the command line's are laid over the file's and become a [`Config`].
+
+mod settings;
+mod values;
+
+use std::fmt::{self, Display, Formatter};
+use std::io;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::database::Limits;
+use crate::keys::Keys;
+use crate::keys::file::{self, KeyFileError};
+pub(crate) use settings::Settings;
+use values::Within;
+pub(crate) use values::{LogFormat, Port};
+
+/// The file that is read, if it exists, when no other is named.
+const DEFAULT_FILE: &str = "/etc/cld/cld.toml";
+
+const DEFAULT_DATA: &str = "/var/lib/cld";
+const DEFAULT_PID: &str = "/var/run/cld.pid";
+const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The most addresses that a server listens on.
+const MAX_ADDRESSES: usize = 64;
+
+/// Where a configuration comes from. It can be read again.
+#[derive(Clone, Debug)]
+pub(crate) struct ConfigSource {
+    /// What the command line says.
+    pub(crate) command_line: Settings,
+    /// The file that it names.
+    pub(crate) file: Option<PathBuf>,
+}
+
+impl ConfigSource {
+    /// Reads the configuration file, the default one if it exists and no other is named, and lays the command line over it.
+    ///
+    /// # Errors
+    /// See [`ConfigError`].
+    pub(crate) fn read(&self) -> Result<Config, ConfigError> {
+        let default = Path::new(DEFAULT_FILE);
+        let file = self.file.as_deref().or_else(|| default.exists().then_some(default));
+        let from_file = file.map(Settings::load).transpose()?.unwrap_or_default();
+        Config::new(self.command_line.clone().over(from_file))
+    }
+}
+
+/// A checked configuration: everything that a server is told when it starts.
+#[derive(Clone, Debug)]
+pub(crate) struct Config {
+    /// The data directory.
+    pub(crate) data: PathBuf,
+    /// The addresses to listen on, each once; none means all.
+    pub(crate) addresses: Vec<IpAddr>,
+    /// The UDP port, the same for all addresses.
+    pub(crate) port: Port,
+    /// Whether to stay in the foreground.
+    pub(crate) foreground: bool,
+    /// Where to write the process id.
+    pub(crate) pid_file: Option<PathBuf>,
+    /// Where to write the port number.
+    pub(crate) port_file: Option<PathBuf>,
+    /// Where the users' secrets come from.
+    pub(crate) keys: KeySource,
+    /// How long a session may be silent before it ends.
+    pub(crate) session_timeout: Duration,
+    /// How much the server takes on.
+    pub(crate) limits: Limits,
+    /// Where log lines go, and which.
+    pub(crate) log: LogConfig,
+}
+
+/// Where the users' secrets come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum KeySource {
+    /// A key file.
+    File(PathBuf),
+    /// Each user's name is its secret.
+    UserAsKey,
+}
+
+impl Display for KeySource {
+    fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(out, "the key file {}", path.display()),
+            Self::UserAsKey => out.write_str("insecure-user-as-key"),
+        }
+    }
+}
+
+impl KeySource {
+    /// Reads the keys.
+    ///
+    /// # Errors
+    /// See [`KeyFileError`].
+    pub(crate) fn load(&self) -> Result<Keys, KeyFileError> {
+        match self {
+            Self::File(path) => file::load(path).map(Keys::Listed),
+            Self::UserAsKey => Ok(Keys::UserAsKey),
+        }
+    }
+}
+
+/// Where log lines go, and which.
+#[derive(Clone, Debug)]
+pub(crate) struct LogConfig {
+    /// To standard error rather than syslog.
+    pub(crate) stderr: bool,
+    /// Their form.
+    pub(crate) format: LogFormat,
+    /// 0 to 2.
+    pub(crate) verbosity: u64,
+}
+
+impl Config {
+    /// The configuration that these settings make, with the defaults filled in.
+    ///
+    /// # Errors
+    /// Settings that are missing or do not go together.
+    fn new(settings: Settings) -> Result<Self, ConfigError> {
+        let limits = settings.limits();
+        let keys = match (settings.keys, settings.insecure_user_as_key) {
+            (Some(file), false) => KeySource::File(file),
+            (None, true) => KeySource::UserAsKey,
+            (None, false) => return Err(ConfigError::NoKeys),
+            (Some(_), true) => return Err(ConfigError::KeysTwice),
+        };
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        for address in settings.bind {
+            if addresses.contains(&address) {
+                return Err(ConfigError::BindTwice { address });
+            }
+            addresses.push(address);
+        }
+        if addresses.len() > MAX_ADDRESSES {
+            return Err(ConfigError::TooManyAddresses { count: addresses.len() });
+        }
+        let default_pid = (!settings.foreground).then(|| PathBuf::from(DEFAULT_PID));
+        Ok(Self {
+            data: settings.data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)),
+            addresses,
+            port: settings.port.unwrap_or_default(),
+            foreground: settings.foreground,
+            pid_file: settings.pid.or(default_pid),
+            port_file: settings.port_file,
+            keys,
+            session_timeout: settings
+                .session_timeout
+                .map_or(DEFAULT_SESSION_TIMEOUT, |n| Duration::from_secs(n.get())),
+            limits,
+            log: LogConfig {
+                stderr: settings.stderr,
+                format: settings.log_format.unwrap_or_default(),
+                verbosity: settings.debug.map_or(0, Within::get),
+            },
+        })
+    }
+}
+
+/// Why there is no configuration to start with.
+#[derive(Debug, Error)]
+pub(crate) enum ConfigError {
+    #[error("cannot read the configuration file {}: {source}", file.display())]
+    Unreadable { file: PathBuf, source: io::Error },
+    #[error("{}:{line}: {what}", file.display())]
+    Line { file: PathBuf, line: usize, what: String },
+    #[error(
+        "nothing says who may use the server. Either give '--keys FILE' (and make the file with 'cld user add --keys \
+         FILE NAME'), or, for Hail's own programs, whose secret is the user's name, '--insecure-user-as-key', which \
+         keeps nobody out. 'keys = \"FILE\"' or 'insecure-user-as-key = true' in {DEFAULT_FILE} do the same"
+    )]
+    NoKeys,
+    #[error("'keys' and 'insecure-user-as-key' are both given; the second would undo the first, so drop one")]
+    KeysTwice,
+    #[error("'bind' names {address} twice; name it once")]
+    BindTwice { address: IpAddr },
+    #[error("'bind' names {count} addresses; name {MAX_ADDRESSES} at most, or none for all")]
+    TooManyAddresses { count: usize },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(toml: &str) -> Result<Config, ConfigError> {
+        Config::new(Settings::parse(toml).unwrap())
+    }
+
+    #[test]
+    fn defaults_are_hails() {
+        let background = config("insecure-user-as-key = true").unwrap();
+        assert_eq!(background.port.to_string(), "8081");
+        assert_eq!(background.pid_file, Some("/var/run/cld.pid".into()));
+        assert_eq!(background.session_timeout, Duration::from_secs(60));
+        assert!(!background.foreground && !background.log.stderr && background.addresses.is_empty());
+        assert_eq!(background.limits, Limits::default());
+        assert_eq!(config("insecure-user-as-key = true\nforeground = true").unwrap().pid_file, None);
+    }
+
+    #[test]
+    fn somebody_must_be_let_in_in_one_way() {
+        assert!(matches!(config(""), Err(ConfigError::NoKeys)));
+        assert!(matches!(config("keys = 'k'\ninsecure-user-as-key = true"), Err(ConfigError::KeysTwice)));
+        assert_eq!(config("keys = 'k'").unwrap().keys, KeySource::File("k".into()));
+    }
+
+    #[test]
+    fn an_address_is_bound_once() {
+        let twice = config("keys = 'k'\nbind = ['::1', '0::1']");
+        assert!(matches!(twice, Err(ConfigError::BindTwice { .. })));
+        let many: Vec<String> = (0..65).map(|n| format!("'127.0.0.{n}'")).collect();
+        let many = config(&format!("keys = 'k'\nbind = [{}]", many.join(",")));
+        assert!(matches!(many, Err(ConfigError::TooManyAddresses { count: 65 })));
+    }
+
+    #[test]
+    fn reading_again_finds_what_changed_in_the_file() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("cld.toml");
+        std::fs::write(&file, "insecure-user-as-key = true\nmax-sessions = 1").unwrap();
+        let source = ConfigSource { command_line: Settings::default(), file: Some(file.clone()) };
+        assert_eq!(source.read().unwrap().limits.sessions, 1);
+        std::fs::write(&file, "insecure-user-as-key = true\nmax-sessions = 2").unwrap();
+        assert_eq!(source.read().unwrap().limits.sessions, 2);
+        std::fs::remove_file(&file).unwrap();
+        assert!(matches!(source.read(), Err(ConfigError::Unreadable { .. })));
+    }
+}

@@ -1,0 +1,78 @@
+//! `cld --check`: everything that is read at the start is read, and what would be used is shown.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use super::Failure;
+use crate::config::Config;
+use crate::keys::Keys;
+use crate::net::{RecoverError, ServeError};
+use crate::storage::{OpenError, OpenMode, Store};
+
+/// Checks the keys and the data directory, and prints the configuration.
+pub(super) fn run(config: &Config) -> Result<(), Failure> {
+    let users = match config.keys.load()? {
+        Keys::Listed(users) => format!("{} in {}", users.len(), config.keys),
+        Keys::UserAsKey => "everybody, with the user's name as the secret (insecure)".to_owned(),
+    };
+    let data = examine(&config.data).map_err(RecoverError::Open).map_err(ServeError::Recover)?;
+    let addresses = match config.addresses.as_slice() {
+        [] => "all addresses".to_owned(),
+        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let path = |path: &Option<_>| {
+        path.as_ref()
+            .map_or_else(|| "none".to_owned(), |path: &std::path::PathBuf| path.display().to_string())
+    };
+    let log = if config.log.stderr { "standard error" } else { "syslog, LOCAL3" };
+    let limits = &config.limits;
+    let lines = [
+        ("data", format!("{}: {data}", config.data.display())),
+        ("listen", format!("{addresses}, UDP port {}", config.port)),
+        ("users", users),
+        ("session timeout", format!("{} s", config.session_timeout.as_secs())),
+        ("sessions", format!("{} in all, {} of one user", limits.sessions, limits.sessions_per_user)),
+        (
+            "handles",
+            format!("{} of one session, {} of one user", limits.handles_per_session, limits.handles_per_user),
+        ),
+        (
+            "bytes",
+            format!(
+                "{} in a path, {} in a file, {} in all",
+                limits.path_length, limits.payload, limits.total_data
+            ),
+        ),
+        ("pid file", path(&config.pid_file)),
+        ("port file", path(&config.port_file)),
+        ("log", format!("{log}, {:?}, level {}", config.log.format, config.log.verbosity).to_lowercase()),
+    ];
+    let mut out = io::stdout().lock();
+    for (name, value) in lines {
+        writeln!(out, "{name:<16} {value}").map_err(Failure::Output)?;
+    }
+    writeln!(out, "cld: this would start").map_err(Failure::Output)
+}
+
+/// What is in the data directory. One that a server uses just now is not opened.
+fn examine(directory: &Path) -> Result<String, OpenError> {
+    match Store::open(directory, OpenMode::Existing) {
+        Ok((_, recovered)) => {
+            let last = recovered.log.entries.last().map_or(recovered.log.base.at, |entry| entry.at);
+            Ok(format!("whole; the log ends at index {}", last.index))
+        }
+        Err(OpenError::NoCell { .. }) => {
+            let parent = crate::atomic_file::directory_of(directory);
+            // It is made with the new cell, but not its parents: a path that is wrong would go unnoticed.
+            if !directory.exists() && !parent.is_dir() {
+                return Err(OpenError::Disk { file: parent, source: io::ErrorKind::NotFound.into() });
+            }
+            Ok("holds no data; becomes a new cell of one server".to_owned())
+        }
+        Err(OpenError::Locked { pid, .. }) => {
+            let user = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
+            Ok(format!("in use by {user}, so not examined"))
+        }
+        Err(error) => Err(error),
+    }
+}

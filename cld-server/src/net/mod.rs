@@ -1,0 +1,45 @@
+//! The server's outside: sockets, clocks, signals, disk threads, and the one task that owns the node.
+//!
+//! [`Server`] feeds the node what happens, and does what the node wants, until the process is told to end. Nothing in
+//! here decides anything about the protocol.
+
+mod clock;
+mod disk;
+mod recover;
+mod server;
+mod signals;
+mod sockets;
+
+use std::io;
+
+use thiserror::Error;
+
+pub(crate) use recover::RecoverError;
+pub(crate) use server::Server;
+pub(crate) use sockets::BindError;
+
+use crate::config::ConfigError;
+use crate::keys::file::KeyFileError;
+use crate::replica::StartError;
+
+/// Why the server could not start, or had to stop.
+#[derive(Debug, Error)]
+pub(crate) enum ServeError {
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Keys(#[from] KeyFileError),
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Engine(#[from] StartError),
+    #[error("the system does not give what the server needs: {0}")]
+    System(#[from] io::Error),
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
+    /// The node cannot go on: the disk failed, or what is on it makes no sense.
+    #[error("the server stops: {0}")]
+    Fatal(String),
+}

@@ -1,0 +1,301 @@
+//! The task that owns the node. Each turn takes in a bounded part of what has happened, so that no one thing, such as
+//! a flood of datagrams, starves the others.
+
+use cldc_core::time::{Duration, Instant};
+use sd_notify::NotifyState;
+use tokio::runtime::{Builder, Runtime};
+use tracing::{debug, error, info, warn};
+
+use super::ServeError;
+use super::clock::{clock, now, sleep_until};
+use super::disk::DiskThreads;
+use super::recover::recover;
+use super::signals::{Order, Signals};
+use super::sockets::{Received, Sockets};
+use crate::config::{Config, ConfigSource};
+use crate::endpoint::Timing;
+use crate::keys::Keys;
+use crate::node::{Clock, Node, NodeConfig, Start};
+use crate::storage::Store;
+
+/// The most datagrams taken from one socket in one turn.
+const DATAGRAMS: usize = 64;
+
+/// Room for a datagram. No packet of the protocol is as long; the rest of a longer one is cut off, and so it is no packet.
+const DATAGRAM: usize = 2048;
+
+/// How long an end may take: after this, requests that are not answered yet stay unanswered.
+const END: Duration = Duration::from_secs(2);
+
+/// A server in this process.
+pub(crate) struct Server {
+    runtime: Runtime,
+    task: Task,
+}
+
+impl Server {
+    /// Opens the data directory and the sockets. `None` if a signal told the process to end meanwhile.
+    ///
+    /// # Errors
+    /// See [`ServeError`].
+    pub(crate) fn start(config: &Config, source: ConfigSource) -> Result<Option<Self>, ServeError> {
+        let keys = config.keys.load()?;
+        log_keys(config, &keys);
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        match runtime.block_on(Task::start(config, source, keys)) {
+            Ok(Some(task)) => Ok(Some(Self { runtime, task })),
+            other => {
+                // The data may still be being read; nothing is lost if that stops anywhere.
+                runtime.shutdown_background();
+                other.map(|_| None)
+            }
+        }
+    }
+
+    /// The port that the server listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.task.sockets.port()
+    }
+
+    /// Serves until a signal tells the process to end.
+    ///
+    /// # Errors
+    /// [`ServeError::Fatal`].
+    pub(crate) fn run(self) -> Result<(), ServeError> {
+        self.runtime.block_on(self.task.run())
+    }
+}
+
+struct Task {
+    node: Node,
+    sockets: Sockets,
+    disk: DiskThreads,
+    signals: Signals,
+    source: ConfigSource,
+    watchdog: Option<Watchdog>,
+    /// When to end at the latest, once told to end.
+    end_by: Option<Instant>,
+    buffer: Box<[u8]>,
+}
+
+impl Task {
+    async fn start(config: &Config, source: ConfigSource, keys: Keys) -> Result<Option<Self>, ServeError> {
+        let mut signals = Signals::catch()?;
+        let Some((start, store)) = recover_unless_told_to_end(config, &mut signals).await? else {
+            return Ok(None);
+        };
+        let sockets = Sockets::bind(&config.addresses, config.port)?;
+        for address in sockets.addresses() {
+            info!("listening on {address}");
+        }
+        let mut seed = [0; 32];
+        getrandom::fill(&mut seed)?;
+        let node_config = NodeConfig {
+            timing: Timing { session_timeout: config.session_timeout.into(), ..Timing::default() },
+            limits: config.limits,
+            sockets: sockets.served(),
+            seed,
+            ..NodeConfig::default()
+        };
+        let node = Node::new(node_config, keys, start, clock())?;
+        let disk = DiskThreads::start(store)?;
+        let (watchdog, buffer) = (Watchdog::asked_for(), vec![0; DATAGRAM].into());
+        Ok(Some(Self { node, sockets, disk, signals, source, watchdog, end_by: None, buffer }))
+    }
+
+    async fn run(mut self) -> Result<(), ServeError> {
+        tell_service_manager(NotifyState::Ready);
+        self.drain(clock());
+        loop {
+            if let Some(what) = self.node.fatal() {
+                return Err(ServeError::Fatal(what.to_owned()));
+            }
+            if let Some(end_by) = self.end_by
+                && (self.node.is_idle() || now() >= end_by)
+            {
+                if !self.node.is_idle() {
+                    warn!("some requests stay without an answer; their clients will ask again");
+                }
+                let left = end_by.since(now()).into();
+                if tokio::time::timeout(left, self.disk.close()).await.is_err() {
+                    warn!("the log was not closed in time; the next start may take longer");
+                }
+                return Ok(());
+            }
+            let deadlines = [self.node.poll_timeout(), self.sockets.poll_timeout(), self.end_by];
+            tokio::select! {
+                biased;
+                order = self.signals.next() => self.obey(order),
+                done = self.disk.next() => self.node.handle_disk(clock(), done),
+                () = self.sockets.readable() => {}
+                () = sleep_until(deadlines.into_iter().flatten().min()) => {}
+            }
+            self.turn();
+        }
+    }
+
+    /// Takes in what has happened, a bounded part of it, and does what the node wants.
+    fn turn(&mut self) {
+        let clock = clock();
+        self.drain(clock);
+        if self.node.poll_timeout().is_some_and(|at| at <= clock.now) {
+            self.node.handle_timeout(clock);
+            self.drain(clock);
+        }
+        while let Some(done) = self.disk.try_next() {
+            self.node.handle_disk(clock, done);
+            self.drain(clock);
+        }
+        for id in self.sockets.ids() {
+            for _ in 0..DATAGRAMS {
+                match self.sockets.receive(id, clock.now, &mut self.buffer) {
+                    Received::Datagram(from, length) => {
+                        let datagram = self.buffer.get(..length).unwrap_or_default();
+                        self.node.handle_datagram(clock, id, from, datagram);
+                        self.drain(clock);
+                    }
+                    Received::Nothing => {}
+                    Received::Empty => break,
+                }
+            }
+        }
+        if let Some(watchdog) = &mut self.watchdog {
+            watchdog.feed(clock.now);
+        }
+    }
+
+    /// Does what the node wants done.
+    fn drain(&mut self, clock: Clock) {
+        while self.disk.has_room()
+            && let Some(job) = self.node.poll_disk()
+        {
+            self.disk.submit(job);
+        }
+        while let Some(transmit) = self.node.poll_transmit(clock, &mut self.buffer) {
+            let datagram = self.buffer.get(..transmit.len).unwrap_or_default();
+            self.sockets.send(transmit.via, transmit.to, datagram);
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::End if self.end_by.is_some() => {}
+            Order::End => {
+                info!("told to end: taking no more requests");
+                tell_service_manager(NotifyState::Stopping);
+                self.node.shut_down(clock());
+                self.end_by = Some(now() + END);
+            }
+            Order::Reload => match self.reload() {
+                Ok(()) => {}
+                Err(failure) => error!("nothing was reloaded, the old keys and limits stay: {failure}"),
+            },
+            Order::Statistics => self.log_statistics(),
+        }
+    }
+
+    /// Reads the keys and the limits again. If either cannot be read, both stay.
+    fn reload(&mut self) -> Result<(), ServeError> {
+        let config = self.source.read()?;
+        let keys = config.keys.load()?;
+        log_keys(&config, &keys);
+        self.node.set_keys(keys);
+        self.node.set_limits(clock(), config.limits);
+        info!("keys and limits reloaded; other options change at the next start");
+        Ok(())
+    }
+
+    fn log_statistics(&self) {
+        let status = self.node.status();
+        let (totals, counters) = (status.totals, &status.endpoint);
+        info!(
+            serves = status.serves,
+            epoch = status.epoch,
+            sessions = totals.sessions,
+            handles = totals.handles,
+            inodes = totals.inodes,
+            data = totals.data,
+            claims = totals.claims,
+            received = counters.received,
+            malformed = counters.malformed,
+            forged = counters.forged,
+            duplicates = counters.duplicates,
+            requests = counters.requests,
+            not_proved = counters.not_proved,
+            sent = counters.sent,
+            unsent = self.sockets.unsent,
+            lost = status.lost,
+            opened = counters.opened,
+            expired = counters.expired,
+            refusals = counters.refusals,
+            first_index = status.replica.first_index,
+            last_index = status.replica.last_index,
+            commit = status.replica.commit,
+            applied = status.replica.applied,
+            snapshot = status.snapshot,
+            limits = ?counters.limits,
+            "STAT",
+        );
+    }
+}
+
+/// Reads the data on a thread of its own, so that signals are obeyed meanwhile.
+async fn recover_unless_told_to_end(
+    config: &Config,
+    signals: &mut Signals,
+) -> Result<Option<(Start, Store)>, ServeError> {
+    let directory = config.data.clone();
+    let mut reading = tokio::task::spawn_blocking(move || recover(&directory));
+    loop {
+        tokio::select! {
+            read = &mut reading => return match read {
+                Ok(read) => Ok(Some(read?)),
+                Err(panic) => Err(ServeError::Fatal(format!("reading the data failed: {panic}"))),
+            },
+            order = signals.next() => match order {
+                Order::End => return Ok(None),
+                Order::Reload | Order::Statistics => debug!("a signal came too early, while the data is being read"),
+            }
+        }
+    }
+}
+
+fn log_keys(config: &Config, keys: &Keys) {
+    match (keys, &config.keys) {
+        (Keys::Listed(users), source) if users.is_empty() => {
+            warn!("no users in {source}: nobody can open a session")
+        }
+        (Keys::Listed(users), source) => info!("{} users in {source}", users.len()),
+        (Keys::UserAsKey, _) => {
+            warn!("insecure-user-as-key: every user's name is its secret, which keeps nobody out")
+        }
+    }
+}
+
+/// Tells systemd, if it asked to be told.
+fn tell_service_manager(state: NotifyState<'_>) {
+    if let Err(error) = sd_notify::notify(&[state]) {
+        warn!("the service manager cannot be told: {error}");
+    }
+}
+
+/// Shows the service manager that turns are taken, twice as often as it asks.
+struct Watchdog {
+    every: Duration,
+    next: Instant,
+}
+
+impl Watchdog {
+    fn asked_for() -> Option<Self> {
+        let every = sd_notify::watchdog_enabled()?;
+        Some(Self { every: Duration::from(every).part(2), next: now() })
+    }
+
+    /// A turn is taken at least every second, even when nothing happens.
+    fn feed(&mut self, now: Instant) {
+        if now >= self.next {
+            self.next = now + self.every;
+            tell_service_manager(NotifyState::Watchdog);
+        }
+    }
+}
