@@ -1,0 +1,33 @@
+//! A server for the tests: a thread on a loopback socket, written on the core's codec and link. It keeps files in
+//! memory, does what it is asked at once, and can be told to answer something else, or nothing.
+#![allow(dead_code, reason = "each test program uses a part of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on must fail"
+)]
+
+mod link;
+mod peer;
+
+pub(crate) use peer::{Asked, Peer, Say};
+
+use std::time::Duration;
+
+use cldc_udp::Options;
+
+/// The user and the key that the peers know.
+pub(crate) const USER: &str = "tester";
+pub(crate) const KEY: &str = "a secret of the tests";
+
+/// Long enough for anything that should happen.
+pub(crate) const LONG: Duration = Duration::from_secs(20);
+
+/// Short, for what should not happen.
+pub(crate) const SHORT: Duration = Duration::from_millis(150);
+
+/// Options for these peers, with a deadline that is not met by waiting.
+pub(crate) fn options<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> Options {
+    Options::new(USER, KEY).servers(peers.into_iter().map(Peer::address)).timeout(LONG)
+}
