@@ -245,9 +245,10 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
     }
 
     /// Begins a new pass at once, if the present one began longer than `since` ago: there is reason to believe that
-    /// the peer waits.
+    /// the peer is there and waits. The pauses between passes begin anew, too.
     pub fn hasten(&mut self, now: Instant, since: Duration) {
         if self.resend_at.is_some_and(|at| now + self.pause() >= at + since) {
+            self.passes = 0;
             self.rewind(now);
         }
     }

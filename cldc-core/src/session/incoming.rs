@@ -3,7 +3,7 @@
 use core::net::SocketAddr;
 
 use super::event::{End, Event, Handle, Outcome, Rejected, RequestId};
-use super::{InFlight, LockState, OpenHandle, Phase, Session};
+use super::{InFlight, Kind, LockState, OpenHandle, Phase, Session};
 use crate::lease::{Lease, LeaseState};
 use crate::link::{Arrival, Message, Outgoing};
 use crate::time::{Duration, Instant};
@@ -268,6 +268,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             // once, so that it finds our count too.
             (_, Code::Ok) if self.ready.is_none() => {
                 self.greet(packet.number);
+                self.kind = Kind::Other;
                 self.sender.hasten(self.now, Duration::ZERO);
                 Ok(())
             }
@@ -306,7 +307,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         let Ok(Answer::AckFrag { number }) = Answer::parse(Op::AckFrag, packet.piece) else {
             return Err(Rejected::Malformed);
         };
-        self.fragments_acknowledged = true;
+        self.kind = Kind::Hail;
         let is_piece =
             self.sender.get(0).is_some_and(|oldest| oldest.covers(number) && oldest.last() != number);
         if is_piece {

@@ -64,6 +64,16 @@ enum Phase {
     Ended(End),
 }
 
+/// What is known of the server's kind: a plain session does not say.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Unknown,
+    /// It acknowledges pieces of requests, as Hail's does.
+    Hail,
+    /// It has begun its numbers anew, which Hail's never does.
+    Other,
+}
+
 /// What a request in flight is about.
 #[derive(Clone, Debug)]
 struct InFlight {
@@ -133,8 +143,7 @@ pub struct Session<
     next_call: u64,
     /// How many servers in a row have said that they are not the master.
     refusals: usize,
-    /// The server acknowledges pieces, as Hail's does.
-    fragments_acknowledged: bool,
+    kind: Kind,
 
     ready: Option<Ready>,
     connected_untold: bool,
@@ -187,7 +196,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             lease: None,
             next_call: 0,
             refusals: 0,
-            fragments_acknowledged: false,
+            kind: Kind::Unknown,
             ready: None,
             connected_untold: false,
             lease_told: LeaseState::Safe,
@@ -441,7 +450,11 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         let in_pieces = self.sender.iter().any(|message| message.sent.is_some() && message.pieces() > 1);
         // A server of another kind may be waiting for these before it can send that answer.
         let stuck = self.acks.len() >= STUCK_ACKS && self.sender.passes() >= STUCK_PASSES;
-        in_pieces && (self.fragments_acknowledged || !stuck)
+        match self.kind {
+            Kind::Hail => in_pieces,
+            Kind::Unknown => in_pieces && !stuck,
+            Kind::Other => false,
+        }
     }
 
     fn compact_bodies(&mut self) {
