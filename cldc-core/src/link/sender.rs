@@ -94,9 +94,9 @@ pub struct Sender<Q> {
     /// When the next pass begins.
     resend_at: Option<Instant>,
     passes: u32,
-    /// How many packets have left since the last pause, and when the pause ends.
+    /// How many packets have left in a row, and until when another one belongs to that row.
     burst: u32,
-    pause_until: Option<Instant>,
+    row_ends: Option<Instant>,
     /// The oldest message is to be sent again from its first piece on, and none of that has left yet.
     anew: bool,
 }
@@ -113,7 +113,7 @@ impl<Q> Sender<Q> {
             resend_at: None,
             passes: 0,
             burst: 0,
-            pause_until: None,
+            row_ends: None,
             anew: false,
         }
     }
@@ -186,10 +186,12 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
 
     /// The next packet to send, if one may leave now. Its message's `sent` is set if it leaves for the first time.
     pub fn poll(&mut self, now: Instant) -> Option<Cut> {
-        if self.pause_until.is_some_and(|end| now < end) {
+        if self.row_ends.is_none_or(|end| now >= end) {
+            self.burst = 0;
+        }
+        if self.burst >= self.pacing.burst {
             return None;
         }
-        self.pause_until = None;
         self.skip_settled();
         if self.cursor == self.next || ahead(self.cursor, self.base) >= self.window() {
             return None;
@@ -202,10 +204,7 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
         self.cursor = self.cursor.wrapping_add(1);
         self.resend_at.get_or_insert(now + self.pacing.resend);
         self.burst = self.burst.saturating_add(1);
-        if self.burst >= self.pacing.burst {
-            self.burst = 0;
-            self.pause_until = Some(now + self.pacing.gap);
-        }
+        self.row_ends = Some(now + self.pacing.gap);
         Some(cut)
     }
 
@@ -224,8 +223,7 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
         if ahead(number, self.base) < 0 || ahead(number, self.next) >= 0 {
             return self.take_finished();
         }
-        self.base = number.wrapping_add(1);
-        self.progress(now);
+        self.progress(now, number.wrapping_add(1));
         self.take_finished()
     }
 
@@ -235,12 +233,7 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
             self.messages.get(index).is_some_and(|message| message.xid == xid && message.sent.is_some())
         })?;
         let message = self.messages.remove(index)?;
-        let first = self.messages.get(0).map_or(self.next, |oldest| oldest.first);
-        // Pieces of the oldest message may have been acknowledged: that stands.
-        if ahead(first, self.base) > 0 {
-            self.base = first;
-        }
-        self.progress(now);
+        self.progress(now, self.base);
         Some(message)
     }
 
@@ -272,7 +265,7 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
     /// When [`Sender::handle_timeout`] or [`Sender::poll`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
         let sendable = self.cursor != self.next && ahead(self.cursor, self.base) < self.window();
-        let paused = self.pause_until.filter(|_| sendable);
+        let paused = self.row_ends.filter(|_| sendable && self.burst >= self.pacing.burst);
         match (self.resend_at, paused) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
@@ -302,7 +295,15 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
         self.resend_at = oldest.is_some().then(|| now + self.pause());
     }
 
-    fn progress(&mut self, now: Instant) {
+    /// Nothing below `base` is awaited any more, nor are the numbers of messages that have been settled.
+    fn progress(&mut self, now: Instant, base: u64) {
+        let awaited =
+            self.iter().find(|message| ahead(message.last(), base) >= 0).map(|message| message.first);
+        self.base = match awaited {
+            Some(first) if ahead(first, base) <= 0 => base,
+            Some(first) => first,
+            None => self.next,
+        };
         self.passes = 0;
         if ahead(self.cursor, self.base) < 0 && !self.repeats_whole() {
             self.cursor = self.base;
