@@ -15,6 +15,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use crate::database::Limits;
+use crate::endpoint::QueueLimits;
 use crate::keys::Keys;
 use crate::keys::file::{self, KeyFileError};
 pub(crate) use settings::Settings;
@@ -74,6 +75,8 @@ pub(crate) struct Config {
     pub(crate) session_timeout: Duration,
     /// How much the server takes on.
     pub(crate) limits: Limits,
+    /// How much it keeps for clients that do not acknowledge it.
+    pub(crate) queue_limits: QueueLimits,
     /// Where log lines go, and which.
     pub(crate) log: LogConfig,
 }
@@ -126,7 +129,7 @@ impl Config {
     /// # Errors
     /// Settings that are missing or do not go together.
     fn new(settings: Settings) -> Result<Self, ConfigError> {
-        let limits = settings.limits();
+        let (limits, queue_limits) = (settings.limits(), settings.queue_limits());
         let keys = match (settings.keys, settings.insecure_user_as_key) {
             (Some(file), false) => KeySource::File(file),
             (None, true) => KeySource::UserAsKey,
@@ -156,6 +159,7 @@ impl Config {
                 .session_timeout
                 .map_or(DEFAULT_SESSION_TIMEOUT, |n| Duration::from_secs(n.get())),
             limits,
+            queue_limits,
             log: LogConfig {
                 stderr: settings.stderr,
                 format: settings.log_format.unwrap_or_default(),

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use super::ConfigError;
 use super::values::{LogFormat, Port, Within};
 use crate::database::{HANDLES_MAX, Limits};
+use crate::endpoint::QueueLimits;
 
 /// The options that the command line and the configuration file share, as far as they were given.
 #[derive(Clone, Debug, Default, PartialEq, Args, Deserialize)]
@@ -94,10 +95,21 @@ pub(crate) struct Settings {
     /// Bytes in all files together, with 128 for each file [default: 1073741824]
     #[arg(long, value_name = "N", help_heading = "Limits")]
     pub(super) max_total_data: Option<Within<1, MOST>>,
+
+    /// Packets to one session that its client has not acknowledged [default: 512]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(super) max_packets_per_session: Option<Within<1, MAX_QUEUE>>,
+
+    /// The same for all sessions of one user [default: 65536]
+    #[arg(long, value_name = "N", help_heading = "Limits")]
+    pub(super) max_packets_per_user: Option<Within<1, MAX_QUEUE>>,
 }
 
 /// The highest number that a limit without a bound of its own may be: what TOML can write.
 const MOST: u64 = i64::MAX as u64;
+
+/// The most packets that a queue may be allowed to hold: 1 GiB of them.
+const MAX_QUEUE: u64 = 1 << 20;
 
 impl Settings {
     /// Reads a configuration file.
@@ -156,6 +168,8 @@ impl Settings {
             max_path_length: self.max_path_length.or(other.max_path_length),
             max_payload: self.max_payload.or(other.max_payload),
             max_total_data: self.max_total_data.or(other.max_total_data),
+            max_packets_per_session: self.max_packets_per_session.or(other.max_packets_per_session),
+            max_packets_per_user: self.max_packets_per_user.or(other.max_packets_per_user),
         }
     }
 
@@ -172,6 +186,19 @@ impl Settings {
             path_length: self.max_path_length.map_or(default.path_length, Within::get),
             payload: self.max_payload.map_or(default.payload, Within::get),
             total_data: self.max_total_data.map_or(default.total_data, Within::get),
+        }
+    }
+
+    /// The limits of the queues to clients that these settings make, with the defaults filled in.
+    pub(super) fn queue_limits(&self) -> QueueLimits {
+        let default = QueueLimits::default();
+        let limit = |setting: Option<Within<1, MAX_QUEUE>>, default| {
+            setting.map_or(default, |n| usize::try_from(n.get()).unwrap_or(usize::MAX))
+        };
+        QueueLimits {
+            packets_per_session: limit(self.max_packets_per_session, default.packets_per_session),
+            packets_per_user: limit(self.max_packets_per_user, default.packets_per_user),
+            ..default
         }
     }
 }
@@ -222,9 +249,9 @@ mod tests {
         let file = "data = '/d'\ndebug = 2\nstderr = true\nforeground = true\nport = 99\nbind = ['127.0.0.1', '::1']\n\
                     pid = '/p'\nport-file = '/f'\nstrict-free = true\nkeys = '/k'\ninsecure-user-as-key = true\n\
                     session-timeout = 600\nlog-format = 'json'\n\
-                    max-sessions = 1\nmax-sessions-per-user = 2\nmax-handles-per-session = 3\nmax-handles-per-user = 4\nmax-path-length = 5\nmax-payload = 6\nmax-total-data = 7\n";
+                    max-sessions = 1\nmax-sessions-per-user = 2\nmax-handles-per-session = 3\nmax-handles-per-user = 4\nmax-path-length = 5\nmax-payload = 6\nmax-total-data = 7\nmax-packets-per-session = 8\nmax-packets-per-user = 9\n";
         let args = "-d /d -D 2 -E -F -p 99 --bind 127.0.0.1 --bind ::1 -P /p --port-file /f --strict-free --keys /k \
-                    --insecure-user-as-key --session-timeout 600 --log-format json --max-sessions 1 --max-sessions-per-user 2 --max-handles-per-session 3 --max-handles-per-user 4 --max-path-length 5 --max-payload 6 --max-total-data 7";
+                    --insecure-user-as-key --session-timeout 600 --log-format json --max-sessions 1 --max-sessions-per-user 2 --max-handles-per-session 3 --max-handles-per-user 4 --max-path-length 5 --max-payload 6 --max-total-data 7 --max-packets-per-session 8 --max-packets-per-user 9";
         let from_line = line(&args.split_whitespace().collect::<Vec<_>>());
         assert_eq!(Settings::parse(file).unwrap(), from_line);
         let all = Settings::names();
@@ -286,7 +313,7 @@ mod tests {
             let option = options.get_arguments().find(|option| option.get_long() == Some(name)).unwrap();
             option.get_help().unwrap().to_string()
         };
-        let limits = Limits::default();
+        let (limits, queue) = (Limits::default(), QueueLimits::default());
         for (name, value) in [
             ("max-sessions", limits.sessions),
             ("max-sessions-per-user", limits.sessions_per_user),
@@ -295,6 +322,8 @@ mod tests {
             ("max-path-length", limits.path_length),
             ("max-payload", limits.payload),
             ("max-total-data", limits.total_data),
+            ("max-packets-per-session", queue.packets_per_session as u64),
+            ("max-packets-per-user", queue.packets_per_user as u64),
         ] {
             assert!(help(name).ends_with(&format!("[default: {value}]")), "{name}: {}", help(name));
         }

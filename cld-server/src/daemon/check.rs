@@ -1,7 +1,7 @@
 //! `cld --check`: everything that is read at the start is read, and what would be used is shown.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Failure;
 use crate::config::Config;
@@ -20,12 +20,12 @@ pub(super) fn run(config: &Config) -> Result<(), Failure> {
         [] => "all addresses".to_owned(),
         some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     };
-    let path = |path: &Option<_>| {
-        path.as_ref()
-            .map_or_else(|| "none".to_owned(), |path: &std::path::PathBuf| path.display().to_string())
+    let path = |path: &Option<PathBuf>| match path {
+        Some(path) => path.display().to_string(),
+        None => "none".to_owned(),
     };
     let log = if config.log.stderr { "standard error" } else { "syslog, LOCAL3" };
-    let limits = &config.limits;
+    let (limits, queue) = (&config.limits, &config.queue_limits);
     let lines = [
         ("data", format!("{}: {data}", config.data.display())),
         ("listen", format!("{addresses}, UDP port {}", config.port)),
@@ -42,6 +42,10 @@ pub(super) fn run(config: &Config) -> Result<(), Failure> {
                 "{} in a path, {} in a file, {} in all",
                 limits.path_length, limits.payload, limits.total_data
             ),
+        ),
+        (
+            "packets",
+            format!("{} to one session, {} to one user", queue.packets_per_session, queue.packets_per_user),
         ),
         ("pid file", path(&config.pid_file)),
         ("port file", path(&config.port_file)),

@@ -93,6 +93,7 @@ impl Task {
         let node_config = NodeConfig {
             timing: Timing { session_timeout: config.session_timeout.into(), ..Timing::default() },
             limits: config.limits,
+            queue: config.queue_limits,
             sockets: sockets.served(),
             seed,
             ..NodeConfig::default()
