@@ -43,6 +43,17 @@ fn run_server(directory: &Path, args: &[&str]) -> (Option<i32>, String, String) 
     run(directory, &[&["--config", "/dev/null"], args].concat())
 }
 
+/// Receives a datagram, once more if something else interrupts it: calls with a time limit are not begun again by
+/// themselves.
+fn receive(mut call: impl FnMut() -> std::io::Result<usize>) -> usize {
+    loop {
+        match call() {
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            length => return length.unwrap(),
+        }
+    }
+}
+
 /// A program whose standard error is read line by line.
 struct Process {
     child: Child,
@@ -161,7 +172,7 @@ impl Server {
             return false;
         }
         socket.set_read_timeout(Some(PATIENCE)).unwrap();
-        let length = socket.recv(&mut buffer).unwrap();
+        let length = receive(|| socket.recv(&mut buffer));
         let answer = Packet::parse(&buffer[..length]).unwrap();
         assert_eq!((answer.sid, answer.part.op()), (sid, Some(Op::NewSess)));
         answer.verify(&key).unwrap();
@@ -414,7 +425,7 @@ fn the_service_manager_is_told_of_start_life_and_end() {
     manager.set_read_timeout(Some(PATIENCE)).unwrap();
     let heard = || {
         let mut buffer = [0; 256];
-        let length = manager.recv(&mut buffer).unwrap();
+        let length = receive(|| manager.recv(&mut buffer));
         String::from_utf8(buffer[..length].to_vec()).unwrap()
     };
     let environment = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "100000")];

@@ -292,6 +292,7 @@ mod tests {
         let cases = [
             ("\nport = 0", 2, "invalid port: '0'; give 1 to 65535, or auto"),
             ("port = 'many'", 1, "invalid port: 'many'"),
+            ("port = true", 1, "a port is a number from 1 to 65535, or \"auto\""),
             ("debug = 3", 1, "'3' is not a number from 0 to 2"),
             ("stderr = true\nsession-timeout = 1", 2, "'1' is not a number from 2 to 600"),
             ("session-timeout = -5", 1, "'-5' is not a number from 2 to 600"),
@@ -326,6 +327,17 @@ mod tests {
             ("max-packets-per-user", queue.packets_per_user as u64),
         ] {
             assert!(help(name).ends_with(&format!("[default: {value}]")), "{name}: {}", help(name));
+        }
+    }
+
+    #[test]
+    fn the_documents_name_every_option() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+        let guide = std::fs::read_to_string(docs.join("operator.md")).unwrap();
+        let manual = std::fs::read_to_string(docs.join("man/cld.8")).unwrap().replace('\\', "");
+        for name in Settings::names() {
+            assert!(guide.contains(&format!("`--{name}")), "the operator's guide lacks --{name}");
+            assert!(manual.contains(&format!("--{name}")), "the man page lacks --{name}");
         }
     }
 

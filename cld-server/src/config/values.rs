@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use clap::ValueEnum;
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
@@ -67,6 +68,7 @@ impl Display for Port {
 enum PortSetting {
     Number(i64),
     Text(String),
+    Other(IgnoredAny),
 }
 
 impl TryFrom<PortSetting> for Port {
@@ -76,6 +78,7 @@ impl TryFrom<PortSetting> for Port {
         match setting {
             PortSetting::Number(number) => number.to_string().parse(),
             PortSetting::Text(text) => text.parse(),
+            PortSetting::Other(_) => Err("a port is a number from 1 to 65535, or \"auto\"".to_owned()),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal};
 
-use tracing::warn;
+use tracing::{error, warn};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::writer::BoxMakeWriter;
@@ -29,6 +29,8 @@ pub(super) fn init(config: &LogConfig) -> Destination {
         None => BoxMakeWriter::new(io::stderr),
     };
     install(config.format, destination, filter, writer);
+    // In the background nobody reads standard error.
+    std::panic::set_hook(Box::new(|panic| error!("a bug: {panic}")));
     if let Some(complaint) = complaint {
         warn!("{complaint}");
     }

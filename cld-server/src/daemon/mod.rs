@@ -57,16 +57,17 @@ fn serve_or_check(source: ConfigSource, check: bool) -> Result<ExitCode, Failure
     if check {
         check::run(&config)?;
         Ok(ExitCode::SUCCESS)
-    } else if config.foreground || detach::is_child() {
-        Ok(start(&config, source))
+    } else if detach::is_child() {
+        Ok(start(&config, source, true))
+    } else if config.foreground {
+        Ok(start(&config, source, false))
     } else {
         detach::respawn().map_err(Failure::Detach)
     }
 }
 
 /// The server, from here on in the process that it stays in.
-fn start(config: &Config, source: ConfigSource) -> ExitCode {
-    let detached = detach::is_child();
+fn start(config: &Config, source: ConfigSource, detached: bool) -> ExitCode {
     let prepared = if detached { detach::leave_session().map_err(Failure::Detach) } else { Ok(()) };
     let destination = logging::init(&config.log);
     let served = prepared.and_then(|()| {

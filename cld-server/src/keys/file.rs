@@ -78,7 +78,8 @@ fn edit(
     let write_error = |source| KeyFileError::Write { file: path.to_owned(), source };
     // The file itself is replaced, so the lock is on its directory.
     let directory = File::open(atomic_file::directory_of(path)).map_err(write_error)?;
-    flock(&directory, FlockOperation::LockExclusive).map_err(|error| write_error(error.into()))?;
+    rustix::io::retry_on_intr(|| flock(&directory, FlockOperation::LockExclusive))
+        .map_err(|error| write_error(error.into()))?;
     let text = match read(path) {
         Err(KeyFileError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Vec::new(),
         text => text?,

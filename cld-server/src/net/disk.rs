@@ -223,10 +223,7 @@ impl Reporter {
 impl Drop for Reporter {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.send(Finished {
-                done: failed("a disk thread panicked; its message is on standard error"),
-                jobs: 0,
-            });
+            self.send(Finished { done: failed("a disk thread panicked; the log says where"), jobs: 0 });
         }
     }
 }

@@ -123,7 +123,8 @@ impl Task {
                 }
                 return Ok(());
             }
-            let deadlines = [self.node.poll_timeout(), self.sockets.poll_timeout(), self.end_by];
+            let watchdog = self.watchdog.as_ref().map(|watchdog| watchdog.next);
+            let deadlines = [self.node.poll_timeout(), self.sockets.poll_timeout(), watchdog, self.end_by];
             tokio::select! {
                 biased;
                 order = self.signals.next() => self.obey(order),
@@ -292,7 +293,6 @@ impl Watchdog {
         Some(Self { every: Duration::from(every).part(2), next: now() })
     }
 
-    /// A turn is taken at least every second, even when nothing happens.
     fn feed(&mut self, now: Instant) {
         if now >= self.next {
             self.next = now + self.every;
