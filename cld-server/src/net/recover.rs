@@ -74,3 +74,58 @@ pub(crate) enum RecoverError {
     #[error("the system gives no random numbers: {0}")]
     Random(#[from] getrandom::Error),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::{Action, Command};
+    use crate::storage::{Configuration, HardState, LogEntry, LogPosition, LogWrite, SnapshotPoint};
+
+    /// A data directory whose snapshot has these chunks.
+    fn directory_with(chunks: impl IntoIterator<Item = Vec<u8>>) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        let (_, mut store) = recover(directory.path()).unwrap();
+        let at = LogPosition { index: 2, term: 1 };
+        let hard_state = HardState { term: 1, vote: 1, commit: 2 };
+        store.append(&[LogWrite { entries: vec![LogEntry { at, payload: vec![1] }], hard_state }]).unwrap();
+        let configuration = Configuration { voters: vec![store.identity().node.get()], learners: Vec::new() };
+        let mut writer = store.snapshots().create(SnapshotPoint { at, configuration }).unwrap();
+        chunks.into_iter().for_each(|chunk| writer.write_chunk(&chunk).unwrap());
+        store.record_snapshot(&writer.finish().unwrap(), 2).unwrap();
+        directory
+    }
+
+    #[test]
+    fn a_new_directory_becomes_a_cell_that_keeps_its_identity() {
+        let directory = tempfile::tempdir().unwrap();
+        let data = directory.path().join("data");
+        let (first, store) = recover(&data).unwrap();
+        drop(store);
+        let (second, store) = recover(&data).unwrap();
+        assert_eq!(first.identity, second.identity);
+        assert!(matches!(recover(&data), Err(RecoverError::Open(OpenError::Locked { .. }))));
+        drop(store);
+        let (other, _store) = recover(&directory.path().join("other")).unwrap();
+        assert_ne!(first.identity, other.identity);
+    }
+
+    #[test]
+    fn the_state_comes_from_the_snapshot() {
+        let mut database = Database::new();
+        database.apply(&Command { at: 1, epoch: 1, action: Action::BeginEpoch });
+        let directory = directory_with(Snapshot::encode(&database).flat_map(|chunk| {
+            // In small pieces, as the boundaries mean nothing.
+            chunk.chunks(5).map(<[u8]>::to_vec).collect::<Vec<_>>()
+        }));
+        let (start, _store) = recover(directory.path()).unwrap();
+        assert_eq!(start.database.epoch(), 1);
+        assert_eq!(start.log.base.at.index, 2);
+    }
+
+    #[test]
+    fn a_snapshot_that_is_whole_but_makes_no_sense_is_refused_with_its_name() {
+        let directory = directory_with([b"of another version".to_vec()]);
+        let error = recover(directory.path()).unwrap_err().to_string();
+        assert!(error.contains("snapshot-0000000000000002 is whole, but"), "{error}");
+    }
+}
