@@ -1,12 +1,5 @@
 //! A server for the tests: a thread on a loopback socket, written on the core's codec and link. It keeps files in
 //! memory, does what it is asked at once, and can be told to answer something else, or nothing.
-#![allow(dead_code, reason = "each test program uses a part of it")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on must fail"
-)]
 
 mod link;
 mod peer;
@@ -16,6 +9,7 @@ pub(crate) use peer::{Asked, Peer, Say};
 use std::time::Duration;
 
 use cldc_udp::Options;
+use cldc_udp::blocking::Client;
 
 /// The user and the key that the peers know.
 pub(crate) const USER: &str = "tester";
@@ -30,4 +24,9 @@ pub(crate) const SHORT: Duration = Duration::from_millis(150);
 /// Options for these peers, with a deadline that is not met by waiting.
 pub(crate) fn options<'a>(peers: impl IntoIterator<Item = &'a Peer>) -> Options {
     Options::new(USER, KEY).servers(peers.into_iter().map(Peer::address)).timeout(LONG)
+}
+
+/// A client of this peer.
+pub(crate) fn connect(peer: &Peer) -> Client {
+    Client::connect(options([peer])).unwrap()
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -22,15 +22,25 @@ use super::{KEY, LONG, USER};
 pub(crate) enum Asked {
     NewSess,
     Nop,
-    Open { path: String, mode: OpenMode, events: EventMask },
+    Open {
+        path: String,
+        mode: OpenMode,
+        events: EventMask,
+    },
     Get(u64),
     GetMeta(u64),
     Put(u64, Vec<u8>),
     Close(u64),
     Del(String),
-    Lock { fh: u64, shared: bool, wait: bool },
+    Lock {
+        fh: u64,
+        shared: bool,
+        wait: bool,
+    },
     Unlock(u64),
     EndSess,
+    /// Not a request: all that was said after END_SESS is acknowledged.
+    EndAcknowledged,
 }
 
 /// What a script lets the peer do.
@@ -50,8 +60,8 @@ pub(crate) enum Say {
 }
 
 enum Order {
-    /// Send an event.
-    Event(u64, EventMask),
+    /// Send an event so many times.
+    Events(u64, EventMask, usize),
     /// Answer the oldest request that waits.
     Answer(Code),
     /// Hear and say nothing from now on.
@@ -65,7 +75,7 @@ type Script = Box<dyn FnMut(&Asked) -> Say + Send>;
 /// What a test has of the peer.
 pub(crate) struct Peer {
     address: SocketAddr,
-    orders: Option<Sender<Order>>,
+    orders: Option<SyncSender<Order>>,
     asked: Receiver<Asked>,
     thread: Option<JoinHandle<()>>,
 }
@@ -103,7 +113,8 @@ impl Peer {
         let socket = UdpSocket::bind(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
         let address = socket.local_addr().unwrap();
-        let ((orders, inbox), (log, asked)) = (channel(), channel());
+        // An order is taken when `send` returns.
+        let ((orders, inbox), (log, asked)) = (sync_channel(0), channel());
         let work = Work {
             socket,
             begun: Instant::now(),
@@ -142,10 +153,14 @@ impl Peer {
     }
 
     pub(crate) fn event(&self, fh: u64, events: EventMask) {
-        self.order(Order::Event(fh, events));
+        self.events(fh, events, 1);
     }
 
-    /// Answers the oldest request whose answer was kept for later.
+    pub(crate) fn events(&self, fh: u64, events: EventMask, count: usize) {
+        self.order(Order::Events(fh, events, count));
+    }
+
+    /// Answers the oldest request whose answer was kept for later; with `Ok`, after doing it.
     pub(crate) fn answer(&self, code: Code) {
         self.order(Order::Answer(code));
     }
@@ -189,7 +204,7 @@ struct Work {
     session: Option<Session>,
     silent: bool,
     /// Requests whose answers wait for an order.
-    held: Vec<(Op, u64)>,
+    held: Vec<(Op, u64, Asked)>,
     files: BTreeMap<String, Vec<u8>>,
     handles: BTreeMap<u64, String>,
     next_fh: u64,
@@ -214,10 +229,9 @@ impl Work {
                 Err(TryRecvError::Disconnected) => return,
                 Err(TryRecvError::Empty) => {}
             }
-            if let Ok((len, from)) = self.socket.recv_from(&mut buffer) {
-                if !self.silent {
-                    self.take(from, &buffer[..len]);
-                }
+            match self.socket.recv_from(&mut buffer) {
+                Ok((len, from)) if !self.silent => self.take(from, &buffer[..len]),
+                _ => {}
             }
             self.transmit();
         }
@@ -225,10 +239,15 @@ impl Work {
 
     fn obey(&mut self, order: Order) {
         match order {
-            Order::Event(fh, events) => self.say(&Answer::Event { fh, events }),
+            Order::Events(fh, events, count) => {
+                (0..count).for_each(|_| self.say(&Answer::Event { fh, events }));
+            }
             Order::Answer(code) => {
-                let (op, xid) = self.held.remove(0);
-                self.say(&Answer::Done { op, xid, code });
+                let (op, xid, asked) = self.held.remove(0);
+                match code {
+                    Code::Ok => self.serve(op, xid, &asked),
+                    code => self.say(&Answer::Done { op, xid, code }),
+                }
             }
             Order::Silence => self.silent = true,
             Order::Forget => self.session = None,
@@ -253,7 +272,11 @@ impl Work {
             Op::Ack => {
                 if let Some(session) = self.session.as_mut().filter(|session| session.sid == packet.sid) {
                     let now = time::Instant::START + self.begun.elapsed().into();
-                    while session.sender.acknowledge(now, packet.number).is_some() {}
+                    while let Some(message) = session.sender.acknowledge(now, packet.number) {
+                        if message.op == Op::EndSess {
+                            self.log.send(Asked::EndAcknowledged).ok();
+                        }
+                    }
                 }
             }
             Op::NewSess if self.session.as_ref().is_none_or(|session| session.sid != packet.sid) => {
@@ -314,7 +337,7 @@ impl Work {
                 message.resize(len, 0);
                 self.push(op, message);
             }
-            Say::Later => self.held.push((op, xid)),
+            Say::Later => self.held.push((op, xid, asked.clone())),
         }
     }
 
