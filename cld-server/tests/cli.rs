@@ -104,6 +104,16 @@ impl Drop for Process {
     }
 }
 
+/// A server in the background, until it is known to have ended.
+struct Background(Option<Pid>);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        // For a test that fails.
+        let _ = self.0.map(|pid| kill_process(pid, Signal::KILL));
+    }
+}
+
 /// A server in the foreground.
 struct Server {
     process: Process,
@@ -342,10 +352,12 @@ fn in_the_background_the_starter_waits_until_the_server_serves() {
     let pid: i32 = fs::read_to_string(directory.path().join("cld.pid")).unwrap().trim().parse().unwrap();
     assert_ne!(pid, i32::try_from(process.child.id()).unwrap());
     let pid = Pid::from_raw(pid).unwrap();
+    let mut server = Background(Some(pid));
     assert_eq!(getsid(Some(pid)).unwrap(), pid, "the server has a session of its own");
     process.wait_for("serving");
     kill_process(pid, Signal::TERM).unwrap();
     process.wait_for_end();
+    server.0 = None;
     assert!(!directory.path().join("cld.pid").exists() && !directory.path().join("cld.port").exists());
 }
 
