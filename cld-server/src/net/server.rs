@@ -21,8 +21,9 @@ use crate::storage::Store;
 /// The most datagrams taken from one socket in one turn.
 const DATAGRAMS: usize = 64;
 
-/// Room for a datagram. No packet of the protocol is as long; the rest of a longer one is cut off, and so it is no packet.
-const DATAGRAM: usize = 2048;
+/// Room for a datagram: as much as Hail's server takes (protocol.md 1.4). The rest of a longer one is cut off, and so it
+/// is no packet.
+const DATAGRAM: usize = 4096;
 
 /// How long an end may take: after this, requests that are not answered yet stay unanswered.
 const END: Duration = Duration::from_secs(2);
