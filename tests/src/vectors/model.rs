@@ -189,7 +189,7 @@ impl Play {
 /// The script of a scenario with its deviations, and with some more changes.
 fn script(scenario: &Scenario, edits: &[Edit]) -> Script {
     let mut script = Script::recorded(scenario);
-    let extra = edits.iter().map(|edit| Deviation { scenario: "", edit: *edit, reason: "for the test" });
+    let extra = edits.iter().map(|edit| Deviation { scenario: "", edit: *edit, row: "for the test" });
     let all: Vec<Deviation> = deviations_of(&scenario.name).copied().chain(extra).collect();
     script.apply(&all).unwrap();
     script

@@ -158,6 +158,7 @@ impl Script {
                 Edit::Code(record, code) => self.change(&[record], |step| step.set_code(code)),
                 Edit::Numbered(record) => self.make_numbered(record),
                 Edit::Refused(records) => self.change(records, |step| step.kind == Kind::Refusal),
+                Edit::AlsoRefused(record, code) => self.add_refusal(record, code),
                 Edit::Contents { record, version, data } => self.change(&[record], |step| {
                     let Some((_, Answer::Contents { node, .. })) = &mut step.answer else { return false };
                     (node.version, node.data) = (version, data.to_vec());
@@ -263,6 +264,21 @@ impl Script {
         true
     }
 
+    /// Expects a refusal of a request behind it.
+    fn add_refusal(&mut self, record: usize, code: i32) -> bool {
+        let Some(at) = self.place(record) else { return false };
+        let Some(Step::Send(Sending { flow, packet: Some(request), .. })) = self.steps.get(at) else {
+            return false;
+        };
+        let Some(head) = request.head else { return false };
+        let answer = Answer::Result { code, xid: head.xid };
+        let packet = Packet { last: true, body: answer.encode(), ..request.clone() };
+        let (flow, answer) = (*flow, Some((head.op, answer)));
+        let refusal = Expectation { record, flow, packet, kind: Kind::Refusal, answer };
+        self.steps.insert(at + 1, Step::Expect(refusal));
+        true
+    }
+
     fn add_event(&mut self, before: usize, flow: &str, fh: u64, events: u32) -> bool {
         // The session is the one that the client uses.
         let same = (self.expectations())
@@ -286,12 +302,11 @@ impl Script {
     /// Hail's one-shot packets cannot be verified by anyone, so no server of ours may send one: each must be listed.
     fn check_refusals(&self) -> Result<(), String> {
         let listed: BTreeSet<usize> = super::deviations_of(&self.name)
-            .filter_map(|deviation| match deviation.edit {
-                Edit::Refused(records) => Some(records),
-                _ => None,
+            .flat_map(|deviation| match deviation.edit {
+                Edit::Refused(records) => records.to_vec(),
+                Edit::AlsoRefused(record, _) => vec![record],
+                _ => Vec::new(),
             })
-            .flatten()
-            .copied()
             .collect();
         match self.expectations().find(|step| step.kind == Kind::Refusal && !listed.contains(&step.record)) {
             None => Ok(()),
