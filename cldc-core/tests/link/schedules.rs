@@ -117,7 +117,7 @@ fn all_arrive<const EARLY: usize>(seed: u64, whole: u64) {
     let faults =
         Faults { loss: random.below(40), copies: random.below(30), jitter: 1 + random.below(30_000) };
     // Half of the runs go through the end of the numbers.
-    let first = if seed % 2 == 0 { u64::MAX - random.below(60) } else { random.next_u64() };
+    let first = if seed.is_multiple_of(2) { u64::MAX - random.below(60) } else { random.next_u64() };
     let mut run = Run::<EARLY>::new(seed, first, Pacing { whole, ..PACING }, faults);
     let sizes = [0, 1, 1_023, 1_024, 1_025, 2_047, 2_048, 2_049, 20_000];
     let mut sent = Vec::new();
@@ -170,7 +170,7 @@ fn many_losses_in_one_pass_cost_one_more_pass() {
     while let Some(cut) = run.sender.poll(run.now) {
         let piece = run.sender.get(cut.index).unwrap().body[cut.range.clone()].to_vec();
         // Every third is lost.
-        if numbers.len() % 3 != 0 {
+        if !numbers.len().is_multiple_of(3) {
             run.receiver.accept(cut.number, cut.part, &piece);
         }
         numbers.push(cut.number);
