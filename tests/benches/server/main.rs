@@ -1,0 +1,111 @@
+//! How fast the real `cld` is on a real disk: `cargo bench -p cld-tests --bench server`.
+//!
+//! `CLD_BENCH_SECONDS` is how long each figure is measured (4). `CLD_BENCH_DIR` is where the data lies (the target
+//! folder): it must be on a disk, for on a tmpfs nothing is made durable. `CLD_BENCH_IDLE` is how many idle sessions are
+//! weighed (10000). The clients take CPU time of the same machine, on one thread.
+
+mod client;
+mod load;
+mod machine;
+
+use std::env;
+use std::error::Error;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use cld_tests::programs;
+use cld_tests::server::{Cld, Options};
+
+use client::{CONTENTS, Work};
+use load::{Files, Load};
+
+const CLIENTS: [usize; 4] = [1, 16, 64, 256];
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+fn main() -> Result {
+    // Cargo runs it without this to see whether it starts.
+    if !env::args().any(|argument| argument == "--bench") {
+        return Ok(());
+    }
+    let span = Duration::from_secs_f64(setting("CLD_BENCH_SECONDS", 4.0)?);
+    let idle = setting("CLD_BENCH_IDLE", 10_000)?;
+    let folder = setting("CLD_BENCH_DIR", programs::workspace().join("target"))?;
+    let (disk, folder_name) = (machine::disk_rate(&folder, span / 2)?, folder.display());
+    println!("{}", machine::describe());
+    println!("data in {folder_name}: {disk:.0} appends of 4 KiB with fdatasync per second\n");
+    throughput(&folder, span)?;
+    idle_sessions(&folder, idle)?;
+    let disk = machine::disk_rate(&folder, span / 2)?;
+    println!("the disk at the end: {disk:.0} appends of 4 KiB with fdatasync per second");
+    Ok(())
+}
+
+fn setting<T: FromStr<Err: Error + 'static>>(name: &str, default: T) -> Result<T> {
+    match env::var(name) {
+        Ok(text) => Ok(text.parse().map_err(|error| format!("{name}={text}: {error}"))?),
+        Err(env::VarError::NotPresent) => Ok(default),
+        Err(error) => Err(format!("{name}: {error}").into()),
+    }
+}
+
+fn server(folder: &Path) -> Result<Cld> {
+    Ok(Options::new().start_in(tempfile::tempdir_in(folder)?))
+}
+
+fn throughput(folder: &Path, span: Duration) -> Result {
+    let cld = server(folder)?;
+    println!(
+        "{:<28}{:>8}{:>10}{:>10}{:>10}{:>12}",
+        "operation", "clients", "per s", "p50 ms", "p99 ms", "CPU µs each"
+    );
+    let write = format!("durable write, {CONTENTS} bytes");
+    let read = format!("read, {CONTENTS} bytes");
+    let own = [(write.as_str(), Work::Write), (&read, Work::Read), ("lock and unlock", Work::Lock)];
+    let shared = [("hand-over of a lock", Work::HandOver)];
+    let mut rows = Vec::new();
+    for clients in CLIENTS {
+        for (files, works) in [(Files::Own, &own[..]), (Files::Shared, &shared)] {
+            if files == Files::Shared && clients == 1 {
+                continue;
+            }
+            let mut load = Load::connect(cld.address(), clients, files)?;
+            for &(name, work) in works {
+                rows.push((name, clients, measure(&cld, &mut load, work, span)?));
+            }
+            load.end()?;
+        }
+    }
+    // All figures of one operation together.
+    for (name, _) in own.iter().chain(&shared) {
+        for (_, clients, figures) in rows.iter().filter(|(row, ..)| row == name) {
+            println!("{name:<28}{clients:>8}{figures}");
+        }
+    }
+    println!("\nthe server's memory after that: {} KiB", machine::resident(cld.process())?);
+    Ok(())
+}
+
+fn measure(cld: &Cld, load: &mut Load, work: Work, span: Duration) -> Result<String> {
+    let mut cpu = Vec::new();
+    let done = load.run(work, span, || cpu.push(machine::cpu_time(cld.process())))?;
+    let cpu = cpu.into_iter().collect::<std::io::Result<Vec<_>>>()?;
+    let used = cpu.last().zip(cpu.first()).map_or(Duration::ZERO, |(end, begin)| *end - *begin);
+    let each = used.as_secs_f64() * 1e6 / done.micros.len() as f64;
+    Ok(format!("{:>10.0}{:>10.2}{:>10.2}{each:>12.0}", done.rate(), done.percentile(50), done.percentile(99)))
+}
+
+/// What a session costs of which nothing is heard but its keep-alive.
+fn idle_sessions(folder: &Path, count: usize) -> Result {
+    let cld = server(folder)?;
+    let before = machine::resident(cld.process())?;
+    let load = Load::connect(cld.address(), count, Files::None)?;
+    let after = machine::resident(cld.process())?;
+    let each = (after.saturating_sub(before) * 1024).checked_div(count as u64).unwrap_or_default();
+    println!(
+        "the server's memory: {before} KiB at its start, {after} KiB with {count} idle sessions: {each} bytes each"
+    );
+    drop(load);
+    Ok(())
+}
