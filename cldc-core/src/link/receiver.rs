@@ -167,11 +167,18 @@ impl<B: Buffer, P: Buffer + Default, Q: Queue<Item = Early<P>>> Receiver<B, Q> {
         if self.find(number).is_some() {
             return Arrival::Held;
         }
-        let mut copy = P::default();
-        if ahead(number, self.next) > AHEAD || copy.append(piece).is_err() {
-            return Arrival::Refused;
+        let distance = ahead(number, self.next);
+        let Some(held) = copy(piece).filter(|_| distance <= AHEAD) else { return Arrival::Refused };
+        if self.early.push(Early { number, part, piece: held }).is_ok() {
+            return Arrival::Held;
         }
-        match self.early.push(Early { number, part, piece: copy }) {
+        // The one whose turn comes last gives way to one whose turn comes sooner.
+        let distance_of = |index: &usize| self.early.get(*index).map(|held| ahead(held.number, self.next));
+        let farthest = (0..self.early.len()).max_by_key(distance_of);
+        let nearer = farthest.filter(|index| distance_of(index) > Some(distance)).zip(copy(piece));
+        let Some((farthest, held)) = nearer else { return Arrival::Refused };
+        self.early.remove(farthest);
+        match self.early.push(Early { number, part, piece: held }) {
             Ok(()) => Arrival::Held,
             Err(_) => Arrival::Refused,
         }
@@ -180,6 +187,11 @@ impl<B: Buffer, P: Buffer + Default, Q: Queue<Item = Early<P>>> Receiver<B, Q> {
     fn find(&self, number: u64) -> Option<usize> {
         (0..self.early.len()).find(|&index| self.early.get(index).is_some_and(|early| early.number == number))
     }
+}
+
+fn copy<P: Buffer + Default>(piece: &[u8]) -> Option<P> {
+    let mut copy = P::default();
+    copy.append(piece).ok().map(|()| copy)
 }
 
 /// Adds as much of the beginning of `bytes` as there is room for. A buffer takes all it is given or nothing, so the

@@ -97,8 +97,6 @@ pub struct Sender<Q> {
     /// How many packets have left in a row, and until when another one belongs to that row.
     burst: u32,
     row_ends: Option<Instant>,
-    /// The oldest message is to be sent again from its first piece on, and none of that has left yet.
-    anew: bool,
 }
 
 impl<Q> Sender<Q> {
@@ -114,7 +112,6 @@ impl<Q> Sender<Q> {
             passes: 0,
             burst: 0,
             row_ends: None,
-            anew: false,
         }
     }
 
@@ -200,7 +197,6 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
         let message = self.messages.get_mut(index)?;
         message.sent.get_or_insert(now);
         let cut = cut(message, index, self.cursor)?;
-        self.anew = false;
         self.cursor = self.cursor.wrapping_add(1);
         self.resend_at.get_or_insert(now + self.pacing.resend);
         self.burst = self.burst.saturating_add(1);
@@ -238,20 +234,26 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
     }
 
     /// Begins a new pass at once, if the present one began longer than `since` ago: there is reason to believe that
-    /// the peer is there and waits. The pauses between passes begin anew, too.
-    pub fn hasten(&mut self, now: Instant, since: Duration) {
-        if self.resend_at.is_some_and(|at| now + self.pause() >= at + since) {
+    /// the peer is there and waits. The pauses between passes begin anew, too. Gives whether it did.
+    pub fn hasten(&mut self, now: Instant, since: Duration) -> bool {
+        let begins = self.resend_at.is_some_and(|at| now + self.pause() >= at + since);
+        if begins {
             self.passes = 0;
             self.rewind(now);
         }
+        begins
     }
 
-    /// Goes back to the first piece of the oldest message, whatever of it has been acknowledged, and gives the number
-    /// before it: a peer whose expectation is set back to there takes the whole message anew.
-    pub fn restart_oldest(&mut self) -> Option<u64> {
-        self.cursor = self.messages.get(0)?.first;
-        self.anew = true;
-        Some(self.cursor.wrapping_sub(1))
+    /// Numbers all messages anew from `first` on, and goes back to the oldest. What the peer acknowledged of it counts
+    /// no more. For a peer whose expectation is set to `first`.
+    pub fn renumber(&mut self, first: u64) {
+        self.next = first;
+        for index in 0..self.messages.len() {
+            let Some(message) = self.messages.get_mut(index) else { break };
+            message.first = self.next;
+            self.next = self.next.wrapping_add(message.pieces());
+        }
+        (self.base, self.cursor) = (first, first);
     }
 
     /// Begins a new pass if its time has come.
@@ -315,9 +317,7 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
     /// of it is gone with that piece, so that none of the others may be left out.
     fn repeats_whole(&self) -> bool {
         self.messages.get(0).is_some_and(|oldest| {
-            oldest.covers(self.base)
-                && oldest.covers(self.cursor)
-                && (self.anew || self.cursor != oldest.first)
+            oldest.covers(self.base) && oldest.covers(self.cursor) && self.cursor != oldest.first
         })
     }
 

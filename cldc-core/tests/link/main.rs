@@ -6,6 +6,7 @@ mod random;
 #[path = "../support/storage.rs"]
 mod storage;
 
+mod anew;
 mod receiving;
 mod schedules;
 mod sending;

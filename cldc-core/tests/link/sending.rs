@@ -264,7 +264,9 @@ fn timers_are_exact_and_never_run_in_a_tight_loop() {
                     let number = sender.base_number().wrapping_add(random.below(4));
                     while sender.acknowledge(now, number).is_some() {}
                 }
-                3 => sender.hasten(now, MS(random.below(100))),
+                3 => {
+                    sender.hasten(now, MS(random.below(100)));
+                }
                 _ => {}
             }
             let base = sender.base_number();
