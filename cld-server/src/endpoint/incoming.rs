@@ -47,7 +47,7 @@ impl Session {
     /// A packet of a client that is not proved: its acknowledgement was probably lost, or the greeting was.
     fn held_back(&mut self, cx: &mut Context<'_>) {
         cx.counters.not_proved = cx.counters.not_proved.saturating_add(1);
-        self.outbox.hasten(cx.now, cx.config.timing.hasten_greeting);
+        self.outbox.hasten(cx.now, cx.config.timing.hasten_greeting, false, cx.rng);
     }
 
     /// A packet for a session that its client has ended.
@@ -56,7 +56,7 @@ impl Session {
             return Err(Code::SessInval);
         }
         if packet.part.is_first() {
-            self.outbox.hasten(cx.now, cx.config.timing.hasten);
+            self.hasten(cx);
         }
         Ok(())
     }
@@ -81,7 +81,7 @@ impl Session {
             Arrival::Duplicate => {
                 cx.counters.duplicates = cx.counters.duplicates.saturating_add(1);
                 if packet.part.is_first() && !self.asked_again(cx, packet) {
-                    self.outbox.hasten(cx.now, cx.config.timing.hasten);
+                    self.hasten(cx);
                 }
             }
             Arrival::Held | Arrival::Refused if distance > 0 => self.came_early(cx, packet),

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use cldc_core::link::{Outgoing, Pacing, Sender};
+use cldc_core::rng::Rng;
 use cldc_core::time::{Duration, Instant};
 use cldc_core::wire::limits::PIECE;
 use cldc_core::wire::{Answer, EventMask, Full, Op, Part, Seal};
 
 use super::bounded::List;
 use super::content::{Content, success};
+use super::timing::WHOLE;
 use crate::database::{Notice, Settled};
 
 /// What a message to the client is, and so what its acknowledgement means.
@@ -31,8 +33,6 @@ pub(super) enum Kind {
 struct Body {
     kind: Kind,
     content: Content,
-    /// How often it was begun anew with the client's expectation set back.
-    restarts: u8,
 }
 
 /// What an acknowledgement told that was not known before.
@@ -47,16 +47,27 @@ pub(super) struct Acknowledged {
 /// by a NEW_SESS reply that came late (protocol.md 16).
 const PASSES_IN_VAIN: u32 = 3;
 
-/// How often a long message is sent again from its first piece before what is acknowledged of it counts after all. A
-/// pass that begins in the middle makes Hail's client put the message together wrongly if its acknowledgements were
-/// lost; but through heavy loss a long message never arrives as a whole.
-const RESTARTS: u8 = 2;
+/// A NEW_SESS reply outside the stream, which sets the client's expectation to the number after its own. It leaves
+/// before every pass until something after it is acknowledged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Resync {
+    number: u64,
+    /// A request id that nobody used.
+    xid: u64,
+    due: bool,
+}
+
+/// So many events may be on their way; others wait, and are merged. Hail's client acknowledges none of them, but the
+/// PING after them, which must be inside the window, and among the numbers that the client takes again.
+const EVENTS: usize = 16;
 
 /// The messages to one client.
 #[derive(Debug)]
 pub(super) struct Outbox {
     sender: Sender<List<Outgoing<Body>>>,
     packets: usize,
+    /// How many of the messages are events.
+    events: usize,
     /// Events for which there was no room: for each handle what happened, and the serial of the last event.
     merged: BTreeMap<u64, (EventMask, u64)>,
     /// What the client has acknowledged since the session's last command.
@@ -64,8 +75,10 @@ pub(super) struct Outbox {
     /// When a PING should follow an event.
     flush_at: Option<Instant>,
     pinged: bool,
-    /// A NEW_SESS reply outside the stream, to leave before all else: its number and header xid.
-    resync: Option<(u64, u64)>,
+    resync: Option<Resync>,
+    /// The client has acknowledged such a reply, which Hail's never does: it is one that takes each packet once, and
+    /// needs no healing.
+    is_exact: bool,
 }
 
 impl Outbox {
@@ -74,11 +87,13 @@ impl Outbox {
         Self {
             sender: Sender::new(first, pacing, List::new(limit)),
             packets: 0,
+            events: 0,
             merged: BTreeMap::new(),
             settled: Settled { replies: Vec::new(), events: Vec::new() },
             flush_at: None,
             pinged: false,
             resync: None,
+            is_exact: false,
         }
     }
 
@@ -103,6 +118,11 @@ impl Outbox {
             .any(|message| matches!(message.body.kind, Kind::Reply { xid, .. } if xid == request))
     }
 
+    /// Whether an event of this handle is on its way.
+    pub(super) fn tells_of(&self, handle: u64) -> bool {
+        self.sender.iter().any(|message| matches!(message.body.kind, Kind::Event { fh, .. } if fh == handle))
+    }
+
     /// Replies that the client has acknowledged, and that its next command will tell the database of.
     pub(super) fn settled_replies(&self) -> usize {
         self.settled.replies.len()
@@ -119,7 +139,7 @@ impl Outbox {
     /// [`Full`] if the queue is.
     pub(super) fn push(&mut self, kind: Kind, op: Op, xid: u64, content: Content) -> Result<(), Full> {
         let before = self.sender.next_number();
-        self.sender.push(op, xid, content.len(), Body { kind, content, restarts: 0 })?;
+        self.sender.push(op, xid, content.len(), Body { kind, content })?;
         let packets = usize::try_from(self.sender.next_number().wrapping_sub(before)).unwrap_or(usize::MAX);
         self.packets = self.packets.saturating_add(packets);
         if !matches!(kind, Kind::Event { .. }) {
@@ -163,8 +183,13 @@ impl Outbox {
     }
 
     fn event(&mut self, fh: u64, events: EventMask, serial: u64, xid: u64) -> Result<(), Full> {
+        if self.events >= EVENTS {
+            return Err(Full);
+        }
         let content = Content::of(&Answer::Event { fh, events })?;
-        self.push(Kind::Event { fh, serial }, Op::Event, xid, content)
+        self.push(Kind::Event { fh, serial }, Op::Event, xid, content)?;
+        self.events = self.events.saturating_add(1);
+        Ok(())
     }
 
     /// The client has acknowledged all packets up to this one; nothing if it had before.
@@ -174,6 +199,7 @@ impl Outbox {
         number: u64,
         flush_at: Instant,
     ) -> Option<Acknowledged> {
+        self.is_exact |= self.resync.is_some_and(|resync| resync.number == number);
         let base = self.sender.base_number();
         let mut told = Acknowledged::default();
         while let Some(message) = self.sender.acknowledge(now, number) {
@@ -191,10 +217,17 @@ impl Outbox {
                 Kind::Farewell => told.farewell = true,
                 Kind::Reply { xid, recorded: true } => self.settled.replies.push(xid),
                 Kind::Reply { recorded: false, .. } => {}
-                Kind::Event { fh, serial } => self.settle_event(fh, serial),
+                Kind::Event { fh, serial } => {
+                    self.events = self.events.saturating_sub(1);
+                    self.settle_event(fh, serial);
+                }
             }
         }
-        (self.sender.base_number() != base).then_some(told)
+        if self.sender.base_number() == base {
+            return None;
+        }
+        self.resync = None;
+        Some(told)
     }
 
     /// Takes it that the client has these replies.
@@ -214,41 +247,46 @@ impl Outbox {
         last.is_some_and(|message| matches!(message.body.kind, Kind::Event { .. }))
     }
 
-    /// Sends everything again at once, unless that was done less than `since` ago.
-    pub(super) fn hasten(&mut self, now: Instant, since: Duration) {
-        if self.half_taken().is_none() {
-            self.sender.hasten(now, since);
+    /// Sends everything again at once, unless that was done less than `since` ago. With `heal`, sets the client's
+    /// expectation anew where that helps; so also below.
+    pub(super) fn hasten(&mut self, now: Instant, since: Duration, heal: bool, rng: &mut Rng) {
+        if self.sender.hasten(now, since) {
+            self.begin_pass(heal, rng);
         }
     }
 
-    /// The oldest message, if it is long, and part of it is acknowledged: how often it was begun anew.
-    fn half_taken(&self) -> Option<u8> {
-        let oldest = self.sender.get(0)?;
+    /// Whether part of a long message is acknowledged. A pass that begins in its middle makes Hail's client put it
+    /// together wrongly, if what is missing are acknowledgements (protocol.md 15.2.3).
+    fn is_half_taken(&self) -> bool {
         let base = self.sender.base_number();
-        (oldest.pieces() > super::timing::WHOLE && oldest.first != base && oldest.covers(base))
-            .then_some(oldest.body.restarts)
+        self.sender
+            .get(0)
+            .is_some_and(|oldest| oldest.pieces() > WHOLE && oldest.first != base && oldest.covers(base))
     }
 
-    /// Does what is due. With `heal`, sets the client's expectation anew where that helps; `xid` is for a header.
-    pub(super) fn handle_timeout(&mut self, now: Instant, heal: bool, xid: u64) {
+    /// Does what is due.
+    pub(super) fn handle_timeout(&mut self, now: Instant, heal: bool, rng: &mut Rng) {
         if self.flush_at.is_some_and(|at| now >= at) {
             self.flush_at = None;
             if self.ends_with_event() {
-                self.ping(xid);
+                self.ping(rng.next_u64());
             }
         }
         let passes = self.sender.passes();
         self.sender.handle_timeout(now);
-        if heal && self.sender.passes() != passes {
-            let long = self.half_taken().is_some_and(|restarts| restarts < RESTARTS);
-            if (long || self.sender.passes() > PASSES_IN_VAIN)
-                && let Some(before) = self.sender.restart_oldest()
-            {
-                self.resync = Some((before, xid));
-                if let Some(oldest) = self.sender.get_mut(0) {
-                    oldest.body.restarts = oldest.body.restarts.saturating_add(1);
-                }
-            }
+        if self.sender.passes() != passes {
+            self.begin_pass(heal, rng);
+        }
+    }
+
+    /// All is being sent again.
+    fn begin_pass(&mut self, heal: bool, rng: &mut Rng) {
+        if let Some(resync) = &mut self.resync {
+            resync.due = true;
+        } else if heal && !self.is_exact && (self.is_half_taken() || self.sender.passes() > PASSES_IN_VAIN) {
+            let (number, xid) = (rng.next_u64(), rng.next_u64());
+            self.resync = Some(Resync { number, xid, due: true });
+            self.sender.renumber(number.wrapping_add(1));
         }
     }
 
@@ -257,20 +295,20 @@ impl Outbox {
         [self.sender.poll_timeout(), self.flush_at].into_iter().flatten().min()
     }
 
-    /// Writes the next packet that may leave now; its length. `opened` is the request id of the session's NEW_SESS.
+    /// Writes the next packet that may leave now; its length.
     pub(super) fn poll_packet(
         &mut self,
         now: Instant,
         seal: &Seal<'_>,
-        opened: u64,
         buffer: &mut [u8],
     ) -> Result<Option<usize>, Full> {
         let mut piece = [0; PIECE];
-        if let Some((number, xid)) = self.resync.take() {
-            let greeting = Content::of(&success(Op::NewSess, opened))?;
-            let part = Part::Only { xid, op: Op::NewSess };
+        if let Some(Resync { number, xid, due: due @ true }) = &mut self.resync {
+            *due = false;
+            let greeting = Content::of(&success(Op::NewSess, *xid))?;
+            let part = Part::Only { xid: *xid, op: Op::NewSess };
             let piece = greeting.piece(&(0..greeting.len()), &mut piece)?;
-            return seal.emit(part, number, piece, buffer).map(Some);
+            return seal.emit(part, *number, piece, buffer).map(Some);
         }
         let Some(cut) = self.sender.poll(now) else { return Ok(None) };
         let Some(message) = self.sender.get(cut.index) else { return Ok(None) };

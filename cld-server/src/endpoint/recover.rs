@@ -210,7 +210,7 @@ impl Session {
             return false;
         }
         if self.outbox.replies_to(xid) {
-            self.outbox.hasten(cx.now, cx.config.timing.hasten);
+            self.hasten(cx);
             return true;
         }
         if let Some(limit) = self.limit(cx) {

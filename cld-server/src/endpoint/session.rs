@@ -266,6 +266,8 @@ impl Session {
             Stage::Opening { handed } | Stage::Expiring { handed } => !handed,
             Stage::Gathering | Stage::Live => match self.jobs.next_command() {
                 Some(Write::EndSession) => true,
+                // Hail's client takes an event that comes again for a new one: not while it waits for this lock.
+                Some(Write::Lock { fh, .. }) if self.outbox.tells_of(*fh) => false,
                 Some(_) => self.has_room_to_record(database),
                 None => false,
             },
@@ -378,7 +380,13 @@ impl Session {
             }
         }
         let heal = self.is_proved();
-        self.outbox.handle_timeout(now, heal, cx.random());
+        self.outbox.handle_timeout(now, heal, cx.rng);
+    }
+
+    /// A request came again: its reply was probably lost.
+    pub(super) fn hasten(&mut self, cx: &mut Context<'_>) {
+        let heal = self.is_proved();
+        self.outbox.hasten(cx.now, cx.config.timing.hasten, heal, cx.rng);
     }
 
     fn expire(&mut self) {
@@ -413,7 +421,7 @@ impl Session {
         // A user who was removed is told nothing any more; the session ends with its lease.
         let key = key_of(keys, self.user.as_bytes())?;
         let seal = Seal { sid: self.sid, user: self.user.as_bytes(), key: &key };
-        match self.outbox.poll_packet(now, &seal, self.opened.0, buffer) {
+        match self.outbox.poll_packet(now, &seal, buffer) {
             Ok(len) => len.map(|len| Transmit { via, to: self.to, len }),
             Err(Full) => {
                 tracing::error!(buffer = buffer.len(), "the buffer is too small for a packet");
@@ -444,5 +452,15 @@ impl Context<'_> {
         // Beside requests and events: a greeting, a PING, and replies from before a restart.
         let limit = self.config.queue.messages_per_session.saturating_add(REPLIES_MAX).saturating_add(2);
         Outbox::new(first, self.config.timing.pacing(), limit)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_session_takes_less_than_a_kibibyte() {
+        assert!(size_of::<Session>() < 1024, "{} bytes", size_of::<Session>());
     }
 }
