@@ -75,6 +75,8 @@ pub(super) struct Outbox {
     /// When a PING should follow an event.
     flush_at: Option<Instant>,
     pinged: bool,
+    /// Passes since the client has last acknowledged something.
+    vain: u32,
     resync: Option<Resync>,
     /// The client has acknowledged such a reply, which Hail's never does: it is one that takes each packet once, and
     /// needs no healing.
@@ -92,6 +94,7 @@ impl Outbox {
             settled: Settled { replies: Vec::new(), events: Vec::new() },
             flush_at: None,
             pinged: false,
+            vain: 0,
             resync: None,
             is_exact: false,
         }
@@ -227,6 +230,7 @@ impl Outbox {
             return None;
         }
         self.resync = None;
+        self.vain = 0;
         Some(told)
     }
 
@@ -281,9 +285,10 @@ impl Outbox {
 
     /// All is being sent again.
     fn begin_pass(&mut self, heal: bool, rng: &mut Rng) {
+        self.vain = self.vain.saturating_add(1);
         if let Some(resync) = &mut self.resync {
             resync.due = true;
-        } else if heal && !self.is_exact && (self.is_half_taken() || self.sender.passes() > PASSES_IN_VAIN) {
+        } else if heal && !self.is_exact && (self.is_half_taken() || self.vain > PASSES_IN_VAIN) {
             let (number, xid) = (rng.next_u64(), rng.next_u64());
             self.resync = Some(Resync { number, xid, due: true });
             self.sender.renumber(number.wrapping_add(1));
