@@ -181,6 +181,12 @@ impl Client {
 pub struct File(client::File);
 
 impl File {
+    /// The same open file, with another deadline for calls made through it. It is closed when both are gone.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self(self.0.with_timeout(timeout))
+    }
+
     /// Reads the file, all of it at one moment.
     ///
     /// # Errors

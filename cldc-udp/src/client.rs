@@ -237,6 +237,12 @@ pub struct File {
 }
 
 impl File {
+    /// The same open file, with another deadline for calls made through it. It is closed when both are gone.
+    #[must_use]
+    pub fn with_timeout(&self, timeout: Duration) -> Self {
+        Self { open: Arc::clone(&self.open), timeout }
+    }
+
     /// Reads the file, all of it at one moment.
     ///
     /// # Errors

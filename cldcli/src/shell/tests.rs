@@ -193,7 +193,7 @@ fn watch_tells_each_new_version_once_and_ends_with_the_file() {
     let played = play("watch /a", answers);
     let lines: Vec<_> = played.out.lines().map(|line| line.split_once(' ').unwrap().1).collect();
     assert_eq!(lines, ["/a watching: version 1, size 0", "/a updated: version 3, size 3", "/a deleted"]);
-    assert_eq!(played.calls[0], "open /a 0x1 9");
+    assert_eq!(played.calls[0], "open /a 0x1 11");
     assert_eq!(played.err, "");
 }
 

@@ -30,7 +30,8 @@ impl<R: Remote, W: Write> Shell<R, W> {
         let begun = Instant::now();
         let path = self.absolute(path);
         let mut events = self.remote.events();
-        let (file, kind) = self.open_any(&path, EventMask::UPDATED | EventMask::MASTER_FAILOVER)?;
+        let (file, kind) =
+            self.open_any(&path, EventMask::UPDATED | EventMask::DELETED | EventMask::MASTER_FAILOVER)?;
         let mut last = state(&file, kind).map_err(cannot_get(&path))?;
         self.tell("watching", &path, Some(last))?;
         while !(until.interrupted)() && until.timeout.is_none_or(|timeout| begun.elapsed() < timeout) {
