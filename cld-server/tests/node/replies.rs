@@ -267,3 +267,26 @@ fn a_shut_down_answers_what_was_taken_and_takes_no_more() {
     assert_eq!(world.peers[peer].code(taken), Some(Code::Ok));
     assert_eq!(world.peers[peer].code(refused), None);
 }
+
+#[test]
+fn a_lock_is_not_asked_for_again_while_the_last_grant_may_still_be_sent_again() {
+    let mut world = World::new();
+    let (one, other) = (world.join(1), world.join(2));
+    let held = world.open(one, b"/lock", EventMask::NONE);
+    let wanted = world.open(other, b"/lock", EventMask::NONE);
+    world.lock(one, held);
+    world.lock(other, wanted);
+    world.peers[other].acks = false;
+    world.unlock(one, held);
+    assert_eq!(world.peers[other].events(), [(wanted, EventMask::LOCKED)]);
+    assert_eq!(world.unlock(other, wanted), Code::Ok);
+    world.lock(one, held);
+    let again = world.send(other, &Request::Lock { fh: wanted, flags: Default::default(), wait: true });
+    world.run(Duration::from_millis(500));
+    // Hail's client would take the old event, if it came again now, for the new grant.
+    assert_eq!(world.peers[other].code(again), None);
+    world.peers[other].acks = true;
+    world.run(Duration::from_secs(10));
+    assert_eq!(world.peers[other].code(again), Some(Code::LockPending));
+    assert_eq!(world.peers[other].events_once.len(), 1);
+}
