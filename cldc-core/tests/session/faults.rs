@@ -2,10 +2,12 @@
 
 use cldc_core::session::{FullSession, SmallSession};
 use cldc_core::time::Duration;
-use cldc_core::wire::{EventMask, LockFlags, Op, Packet};
+use cldc_core::wire::{Code, EventMask, LockFlags, Op, Packet};
 
+use crate::support::bare::Bare;
 use crate::support::client::{Came, Client, Told};
 use crate::support::hail_server::HailServer;
+use crate::support::name_space::done;
 use crate::support::network::Faults;
 use crate::support::our_server::OurServer;
 use crate::support::peer::Peer;
@@ -204,4 +206,27 @@ fn requests_leave_oldest_first_and_pieces_stay_together() {
         let expected: Vec<u64> = (0..6).map(|index| numbers[0].wrapping_add(index)).collect();
         assert_eq!(pass, expected);
     }
+}
+
+#[test]
+fn a_server_that_begins_anew_is_acknowledged_and_sent_what_is_in_flight_at_once() {
+    let mut bare = Bare::<FullSession>::connected(100);
+    let handle = bare.open(2);
+    let now = bare.now;
+    bare.session.put(now, handle, &[1; 2_000]).unwrap();
+    let request = bare.sent();
+    assert_eq!(request.len(), 2);
+    // Three passes later the next one would be two seconds away.
+    for millis in [250, 500, 1_000] {
+        bare.wait(Duration::from_millis(millis));
+        assert_eq!(bare.sent(), request);
+    }
+    bare.wait(Duration::from_millis(1));
+    assert_eq!(bare.sent(), []);
+    bare.say_at(7_000, done(Op::NewSess, 0, Code::Ok)).unwrap();
+    let sent = bare.sent();
+    assert!(sent[0].is_ack() && sent[0].number == 7_000, "{sent:?}");
+    assert_eq!(sent[1..], request);
+    bare.say_at(7_001, done(Op::Put, request[0].xid(), Code::Ok)).unwrap();
+    assert_eq!(bare.told().len(), 1);
 }
