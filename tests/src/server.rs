@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, kill_process, prlimit};
 use tempfile::TempDir;
 
 use crate::programs;
@@ -263,6 +263,28 @@ impl Cld {
     #[track_caller]
     pub fn sighup(&mut self) {
         self.signal(Signal::HUP);
+    }
+
+    /// Asks it to log its figures (SIGUSR1); [`Figures`](crate::observe::Figures) reads them.
+    #[track_caller]
+    pub fn sigusr1(&mut self) {
+        self.signal(Signal::USR1);
+    }
+
+    /// From now on no file that it writes may become longer, as on a full disk.
+    ///
+    /// # Panics
+    /// When the kernel refuses.
+    pub fn limit_file_size(&self, bytes: u64) {
+        let limit = Rlimit { current: Some(bytes), maximum: Some(bytes) };
+        let process = Some(Pid::from_child(&self.child));
+        prlimit(process, Resource::Fsize, limit).expect("limit the size of cld's files");
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Stops its clock hands, as it were (SIGSTOP).

@@ -219,50 +219,6 @@ fn requests_are_held_until_the_first_reply_is_acknowledged() {
 }
 
 #[test]
-fn a_recorded_conversation_executes_nothing_again() {
-    let cld = Cld::start();
-    let mut session = RawSession::new(cld.address(), "tester");
-    let mut recording = Vec::new();
-    let mut send = |session: &mut RawSession, request: &Request| {
-        let (xid, datagrams) = session.prepare(request);
-        session.send_all(&datagrams);
-        recording.extend(datagrams);
-        let reply = session.reply(xid);
-        // As the client's ACKs are on the wire too.
-        let ack = Packet {
-            sid: session.sid,
-            user: session.user.clone(),
-            head: Some(Head { xid: 0, op: op::ACK }),
-            last: true,
-            body: Vec::new(),
-            number: reply.message.number,
-        };
-        recording.push(ack.encode(&session.key));
-        reply
-    };
-    send(&mut session, &Request::NewSess);
-    let create = Request::Open { mode: mode::CREATE | mode::WRITE, events: 0, path: b"/f".to_vec() };
-    let Answer::Opened { fh, .. } = send(&mut session, &create).message.answer else { panic!() };
-    send(&mut session, &Request::Put { fh, data: b"old".to_vec() });
-    // While it lives: nothing changes, from its own address or another.
-    let thief = session.at_another_address();
-    session.send_all(&recording);
-    thief.send_all(&recording);
-    session.settle();
-    let mut witness = cld.connect("witness");
-    let seen = witness.create("/f");
-    assert_eq!(witness.get(seen).unwrap().version, 2);
-    // After its end.
-    assert_eq!(session.call(&Request::EndSess).code, code::OK);
-    assert_eq!(witness.put(seen, b"new"), code::OK);
-    session.send_all(&recording);
-    thief.send_all(&recording);
-    witness.settle();
-    let node = witness.get(seen).unwrap();
-    assert_eq!((node.version, &node.data[..]), (3, &b"new"[..]));
-}
-
-#[test]
 fn end_sess_releases_locks_and_handles_at_once() {
     let cld = Cld::start();
     let (mut holder, mut waiter) = (cld.connect("holder"), cld.connect("waiter"));

@@ -220,6 +220,12 @@ impl RawSession {
 
     /// Acknowledges the server's packet of that number.
     pub fn ack(&self, number: u64) {
+        self.send(&self.ack_packet(number));
+    }
+
+    /// The packet that acknowledges the server's of that number.
+    #[must_use]
+    pub fn ack_packet(&self, number: u64) -> Vec<u8> {
         let packet = Packet {
             sid: self.sid,
             user: self.user.clone(),
@@ -228,7 +234,7 @@ impl RawSession {
             body: Vec::new(),
             number,
         };
-        self.send(&packet.encode(&self.key));
+        packet.encode(&self.key)
     }
 
     // ---- receiving ----
