@@ -281,12 +281,6 @@ impl Cld {
         prlimit(process, Resource::Fsize, limit).expect("limit the size of cld's files");
     }
 
-    /// Its process id.
-    #[must_use]
-    pub fn process(&self) -> u32 {
-        self.child.id()
-    }
-
     /// Stops its clock hands, as it were (SIGSTOP).
     #[track_caller]
     pub fn stop(&mut self) {

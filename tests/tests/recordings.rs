@@ -1,4 +1,5 @@
 //! Packets that somebody recorded and sends again: they execute nothing (failures.md 13, 16).
+#![expect(clippy::panic, reason = "a helper that fails is a failed test")]
 
 use std::time::Duration;
 
@@ -38,7 +39,7 @@ impl Recorded {
         let mode = mode::CREATE | mode::WRITE | mode::LOCK;
         match self.call(&Request::Open { mode, events: 0, path: path.into() }).message.answer {
             Answer::Opened { fh, .. } => fh,
-            other => unreachable!("{other:?} answers OPEN"),
+            other => panic!("{other:?} answers OPEN"),
         }
     }
 
@@ -52,8 +53,8 @@ impl Recorded {
 /// The version and the contents of a file.
 #[track_caller]
 fn read(witness: &mut RawSession, path: &str) -> (u64, Vec<u8>) {
-    let fh = witness.open(path, mode::READ, 0).unwrap();
-    let node = witness.get(fh).unwrap();
+    let fh = witness.open(path, mode::READ, 0).unwrap_or_else(|code| panic!("OPEN {path}: code {code}"));
+    let node = witness.get(fh).unwrap_or_else(|code| panic!("GET {path}: code {code}"));
     (node.version, node.data)
 }
 

@@ -68,6 +68,10 @@ pub mod code {
     pub const DIR_NOTEMPTY: i32 = 15;
     pub const INTERNAL_ERR: i32 = 16;
     pub const SIG_INVAL: i32 = 18;
+    /// Ours, not of Hail: the contents do not fit (docs/protocol.md 2).
+    pub const TOO_LARGE: i32 = 64;
+    /// Ours, not of Hail: a limit of the server is reached.
+    pub const LIMIT: i32 = 65;
 }
 
 /// How a file is opened (`COM_*`).
