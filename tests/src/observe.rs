@@ -75,15 +75,28 @@ pub fn processor_ticks(cld: &Cld) -> u64 {
     fields.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
+/// How often the server's main thread has gone to sleep, and so been woken, since its start.
+///
+/// # Panics
+/// When the process is gone.
+#[must_use]
+pub fn wakes(cld: &Cld) -> u64 {
+    status_field(cld, "voluntary_ctxt_switches:")
+}
+
 /// The memory that the server has in use, in KiB.
 ///
 /// # Panics
 /// When the process is gone.
 #[must_use]
 pub fn resident_kib(cld: &Cld) -> u64 {
+    status_field(cld, "VmRSS:")
+}
+
+fn status_field(cld: &Cld, name: &str) -> u64 {
     let status =
         fs::read_to_string(format!("/proc/{}/status", cld.process())).expect("read /proc/PID/status");
-    let value = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = value.and_then(|value| value.split_whitespace().next()?.parse().ok());
-    kib.expect("VmRSS in /proc/PID/status")
+    let value = status.lines().find_map(|line| line.strip_prefix(name));
+    let number = value.and_then(|value| value.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no {name} in /proc/PID/status"))
 }

@@ -9,6 +9,8 @@ use cld_tests::server::Cld;
 
 /// How often unanswered requests are sent again.
 const TICK: Duration = Duration::from_millis(500);
+/// How far apart the messages of a resend leave.
+const APART: Duration = Duration::from_millis(20);
 /// How long a server that was started again may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -51,6 +53,14 @@ impl Hail {
         }
     }
 
+    /// Sends again what is unanswered, so slowly that the server sees the newest first.
+    fn send_again(&self) {
+        for (_, datagrams) in self.unanswered.iter().rev() {
+            self.session.send_all(datagrams);
+            std::thread::sleep(APART);
+        }
+    }
+
     /// Sends again what is unanswered, until nothing is.
     #[track_caller]
     fn finish(&mut self) {
@@ -63,9 +73,7 @@ impl Hail {
                 self.unanswered.len(),
                 self.session.what_came()
             );
-            for (_, datagrams) in self.unanswered.iter().rev() {
-                self.session.send_all(datagrams);
-            }
+            self.send_again();
             self.listen(TICK);
         }
         assert_eq!(self.refused, []);
@@ -130,9 +138,7 @@ fn an_open_that_was_answered_before_kill_9_gives_the_same_handle_when_it_is_sent
     let deadline = Instant::now() + PATIENCE;
     let after = loop {
         assert!(Instant::now() < deadline, "{}", client.session.what_came());
-        for (_, datagrams) in client.unanswered.iter().rev() {
-            client.session.send_all(datagrams);
-        }
+        client.send_again();
         client.session.send_all(&datagrams);
         if let Some(reply) = client.session.try_reply(xid, TICK) {
             break reply.message;
