@@ -163,6 +163,33 @@ fn a_call_beyond_what_the_session_holds_waits_for_room() {
 }
 
 #[test]
+fn a_close_that_waits_for_room_is_done_even_if_its_deadline_passes() {
+    let peer = Peer::scripted(|asked| match asked {
+        Asked::Nop => Say::Later,
+        _ => Say::Usual,
+    });
+    let client = connect(&peer);
+    let file = client.with_timeout(SHORT).create("/a").unwrap();
+    thread::scope(|scope| {
+        let nops: Vec<_> = (0..64).map(|_| scope.spawn(|| client.nop())).collect();
+        (0..64).for_each(|_| drop(peer.await_asked(&Asked::Nop)));
+        assert!(matches!(file.close(), Err(Error::Timeout { doing: "closing a file" })));
+        (0..64).for_each(|_| peer.answer(Code::Ok));
+        nops.into_iter().for_each(|nop| nop.join().unwrap().unwrap());
+    });
+    peer.await_asked(&Asked::Close(1));
+}
+
+#[test]
+fn noise_is_ignored() {
+    let peer = Peer::start();
+    let client = connect(&peer);
+    peer.make_noise(5_000);
+    client.write("/a", b"through").unwrap();
+    assert_eq!(client.read("/a").unwrap().data, b"through");
+}
+
+#[test]
 fn too_many_open_files_are_a_clear_error_and_closing_one_makes_room() {
     let peer = Peer::start();
     let client = connect(&peer);

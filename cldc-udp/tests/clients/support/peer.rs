@@ -64,6 +64,8 @@ enum Order {
     Events(u64, EventMask, usize),
     /// Answer the oldest request that waits.
     Answer(Code),
+    /// Send datagrams that are no packets of the session.
+    Noise(usize),
     /// Hear and say nothing from now on.
     Silence,
     /// Forget all sessions.
@@ -165,6 +167,10 @@ impl Peer {
         self.order(Order::Answer(code));
     }
 
+    pub(crate) fn make_noise(&self, datagrams: usize) {
+        self.order(Order::Noise(datagrams));
+    }
+
     pub(crate) fn fall_silent(&self) {
         self.order(Order::Silence);
     }
@@ -249,6 +255,7 @@ impl Work {
                     code => self.say(&Answer::Done { op, xid, code }),
                 }
             }
+            Order::Noise(count) => self.noise(count),
             Order::Silence => self.silent = true,
             Order::Forget => self.session = None,
         }
@@ -400,6 +407,14 @@ impl Work {
         let seal = Seal { sid, user: USER.as_bytes(), key: &key() };
         let len = seal.emit(Part::Only { xid, op }, number, body, &mut buffer).unwrap();
         self.socket.send_to(&buffer[..len], to).ok();
+    }
+
+    fn noise(&self, count: usize) {
+        let Some(session) = &self.session else { return };
+        for datagram in [&[][..], &[0; 27], &[0xff; 1200], &[7; 1900]].iter().cycle().take(count) {
+            self.socket.send_to(datagram, session.client).ok();
+        }
+        self.one_shot(session.client, session.sid.wrapping_add(1), Op::Nop, 0, &[0; 12], 5);
     }
 
     fn transmit(&mut self) {
