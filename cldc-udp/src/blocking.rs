@@ -135,8 +135,8 @@ impl Client {
     }
 
     /// Ends the session, which releases all that it holds, and waits for the server's answer. Calls of other clones
-    /// fail with [`Error::Closed`] from then on. After the deadline, the session is given up without an answer, and
-    /// the server keeps it until its lease has run out.
+    /// fail with [`Error::Closed`] from then on. After the deadline, the client goes on trying in the background for a
+    /// few seconds; if the server does not hear of it, it keeps the session until the lease has run out.
     ///
     /// # Errors
     /// [`Error::SessionLost`] if it was lost before; and what all calls may say.
@@ -245,6 +245,9 @@ impl File {
 }
 
 /// A lock that is held. Dropped, it is released in the background.
+///
+/// Hail's own server gives a lock to the next in the queue only when the holder's file is closed; locks taken by path
+/// do that.
 #[derive(Debug)]
 #[must_use = "a lock is released when it is dropped"]
 pub struct Lock(client::Lock);

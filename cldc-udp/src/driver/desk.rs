@@ -96,7 +96,10 @@ impl Desk {
             return Err(Error::Call(CallError::Busy));
         }
         match *call {
-            Call::Close(handle) => drop(self.files.remove(&handle)),
+            Call::Close(handle) => {
+                self.files.remove(&handle);
+                self.leave_lock_queue(handle, Code::FhInval);
+            }
             Call::Unlock(handle) => self.set_locking(handle, false),
             // A second request on the same handle could not be told from the first one.
             Call::Lock { handle, .. } if self.is_locking(handle) => {
@@ -249,6 +252,9 @@ impl Desk {
                     self.tickets.set(ticket, Wait::LockQueue(*handle));
                     self.lock_queue.insert(*handle, ticket);
                 }
+                if !self.files.contains_key(handle) {
+                    self.leave_lock_queue(*handle, Code::FhInval);
+                }
                 return;
             }
             (Call::Lock { handle, .. }, Ok(Outcome::Done)) => Ok(Reply::Locked(*handle)),
@@ -281,16 +287,23 @@ impl Desk {
         let Some(file) = self.files.get_mut(&handle) else { return };
         if events.contains(EventMask::DELETED) {
             file.deleted = true;
-            if let Some(ticket) = self.lock_queue.remove(&handle) {
-                file.locking = false;
-                self.tickets.complete(ticket, Err(Error::Server(Code::InodeInval)));
-            }
         }
-        // Grants are for those who wait for a lock; `granted` finds them.
-        let events = events.without(EventMask::LOCKED);
-        if events != EventMask::NONE {
-            let event = FileEvent { path: file.path.clone(), handle, events, missed: 0 };
+        // Grants are for those who wait for a lock; `grant` finds them.
+        let told = events.without(EventMask::LOCKED);
+        if told != EventMask::NONE {
+            let event = FileEvent { path: file.path.clone(), handle, events: told, missed: 0 };
             self.tickets.wake(self.readers.tell(&event));
+        }
+        if events.contains(EventMask::DELETED) {
+            self.leave_lock_queue(handle, Code::InodeInval);
+        }
+    }
+
+    /// A lock that is waited for will not be granted any more.
+    fn leave_lock_queue(&mut self, handle: Handle, why: Code) {
+        if let Some(ticket) = self.lock_queue.remove(&handle) {
+            self.set_locking(handle, false);
+            self.tickets.complete(ticket, Err(Error::Server(why)));
         }
     }
 

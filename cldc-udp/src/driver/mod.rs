@@ -250,14 +250,10 @@ impl Driver {
 
     /// A caller's deadline has passed.
     fn give_up(&mut self, ticket: TicketId, wait: Wait) {
-        let ends_all = matches!(wait, Wait::Connecting | Wait::Ending);
         if matches!(wait, Wait::Queued) && self.short_of_handles && self.desk.is_queued(Lane::Opens, ticket) {
             self.desk.tickets.complete(ticket, Err(CallError::TooManyHandles.into()));
         }
         self.release(ticket, wait);
-        if ends_all {
-            self.stop();
-        }
     }
 
     /// Gives back what was taken, or asked for, on behalf of a caller that does not wait any more.

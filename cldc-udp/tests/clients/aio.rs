@@ -2,10 +2,10 @@
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 
 use cldc_udp::aio::{Client, Events};
-use cldc_udp::{Code, Error, EventMask, FileEvent, LeaseState, LockKind, OpenMode, Options};
+use cldc_udp::{CallError, Code, Error, EventMask, FileEvent, LeaseState, LockKind, OpenMode, Options};
 use futures_core::Stream;
 
 use crate::support::{Asked, KEY, LONG, Peer, SHORT, Say, USER, options};
@@ -14,13 +14,9 @@ async fn connect(peer: &Peer) -> Client {
     Client::connect(options([peer])).await.unwrap()
 }
 
-/// Lets a future begin; it must not be ready.
-async fn begin<F: Future>(mut future: Pin<&mut F>) {
-    poll_fn(|context| match future.as_mut().poll(context) {
-        Poll::Pending => Poll::Ready(()),
-        Poll::Ready(_) => panic!("ready too soon"),
-    })
-    .await;
+/// Lets a future begin; gives whether it is still to be waited for.
+async fn begin<F: Future>(mut future: Pin<&mut F>) -> bool {
+    poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_pending())).await
 }
 
 async fn next(events: &mut Events) -> Option<FileEvent> {
@@ -74,7 +70,7 @@ async fn connecting_ends_by_its_deadline_or_moves_on() {
 fn without_a_runtime_connecting_is_an_error() {
     let options = Options::new(USER, KEY).server(([127, 0, 0, 1], 1).into());
     let mut connect = pin!(Client::connect(options));
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    let mut context = Context::from_waker(Waker::noop());
     assert!(matches!(connect.as_mut().poll(&mut context), Poll::Ready(Err(Error::Io(_)))));
 }
 
@@ -100,8 +96,7 @@ async fn calls_beyond_what_the_session_holds_wait_in_order() {
             let client = client.clone();
             let mut removal = Box::pin(async move { client.remove(format!("/{i}")).await });
             // The order of the first looks is the order of arrival.
-            let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-            assert!(removal.as_mut().poll(&mut context).is_pending());
+            assert!(removal.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
             removal
         })
         .collect();
@@ -116,6 +111,21 @@ async fn calls_beyond_what_the_session_holds_wait_in_order() {
     for removal in removals {
         assert!(matches!(removal.await, Err(Error::Server(Code::DirNotEmpty))));
     }
+}
+
+#[tokio::test]
+async fn more_calls_than_may_wait_are_a_clear_error() {
+    let peer = Peer::start();
+    let client = connect(&peer).await;
+    peer.fall_silent();
+    let mut waiting: Vec<_> = (0..64 + 4096).map(|_| Box::pin(client.nop())).collect();
+    for nop in &mut waiting {
+        assert!(begin(nop.as_mut()).await);
+    }
+    assert!(matches!(client.nop().await, Err(Error::Call(CallError::Busy))));
+    // Those that give up make room.
+    waiting.pop();
+    assert!(begin(pin!(client.nop())).await);
 }
 
 #[tokio::test]
@@ -145,7 +155,7 @@ async fn a_dropped_lock_leaves_the_queue() {
         peer.await_asked(&Asked::Lock { fh: 1, shared: false, wait: true });
         // The answer to this one follows that to the lock.
         client.nop().await.unwrap();
-        begin(lock.as_mut()).await;
+        assert!(begin(lock.as_mut()).await);
     }
     peer.await_asked(&Asked::Unlock(1));
     assert!(tokio::time::timeout(SHORT, client.lock("/l", LockKind::Exclusive)).await.is_err());
@@ -164,6 +174,27 @@ async fn a_lock_granted_to_a_dropped_future_is_released() {
         peer.event(1, EventMask::LOCKED);
         client.nop().await.unwrap();
     }
+    peer.await_asked(&Asked::Unlock(1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lock_that_is_being_released_does_not_release_the_next_one() {
+    let peer = Peer::scripted(|asked| match asked {
+        Asked::Unlock(_) => Say::Later,
+        _ => Say::Usual,
+    });
+    let client = connect(&peer).await;
+    let file = client.create("/l").await.unwrap();
+    let first = file.lock(LockKind::Exclusive).await.unwrap();
+    let mut release = pin!(first.release());
+    assert!(begin(release.as_mut()).await);
+    let second = file.lock(LockKind::Exclusive).await.unwrap();
+    peer.await_asked(&Asked::Unlock(1));
+    peer.answer(Code::Ok);
+    release.await.unwrap();
+    client.nop().await.unwrap();
+    assert!(!peer.all_asked().contains(&Asked::Unlock(1)));
+    drop(second);
     peer.await_asked(&Asked::Unlock(1));
 }
 

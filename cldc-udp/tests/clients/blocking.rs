@@ -232,7 +232,7 @@ fn close_waits_for_the_answer_acknowledges_it_and_ends_the_clones() {
 }
 
 #[test]
-fn closing_a_dead_session_ends_by_its_deadline() {
+fn closing_a_dead_session_ends_by_its_deadline_and_goes_on_in_the_background() {
     let peer = Peer::start();
     let client = connect(&peer);
     let clone = client.clone();
@@ -240,6 +240,18 @@ fn closing_a_dead_session_ends_by_its_deadline() {
     let error = client.with_timeout(SHORT).close().unwrap_err();
     assert_eq!(error.to_string(), "the deadline passed while ending the session");
     assert!(matches!(clone.nop(), Err(Error::Closed)));
+    drop((client, clone));
+    peer.speak_again();
+    peer.await_asked(&Asked::EndSess);
+}
+
+#[test]
+fn closing_a_file_that_is_gone_is_no_error() {
+    let peer = Peer::scripted(|asked| match asked {
+        Asked::Close(_) => Say::Code(Code::FhInval),
+        _ => Say::Usual,
+    });
+    connect(&peer).create("/a").unwrap().close().unwrap();
 }
 
 #[test]

@@ -194,6 +194,38 @@ fn a_lock_is_lost_with_its_file() {
 }
 
 #[test]
+fn a_lock_that_waits_ends_when_its_file_is_closed() {
+    let peer = contended();
+    let client = connect(&peer);
+    let file = client.create("/l").unwrap();
+    thread::scope(|scope| {
+        let lock = scope.spawn(|| file.lock(LockKind::Exclusive));
+        peer.await_asked(&asked_lock(1));
+        // The answer to this one follows that to the lock.
+        client.nop().unwrap();
+        file.with_timeout(LONG).close().unwrap();
+        assert!(matches!(lock.join().unwrap(), Err(Error::Server(Code::FhInval))));
+    });
+}
+
+#[test]
+fn a_lock_that_begins_to_wait_after_its_file_was_closed_ends() {
+    let peer = Peer::scripted(|asked| match asked {
+        Asked::Lock { .. } => Say::Later,
+        _ => Say::Usual,
+    });
+    let client = connect(&peer);
+    let file = client.create("/l").unwrap();
+    thread::scope(|scope| {
+        let lock = scope.spawn(|| file.lock(LockKind::Exclusive));
+        peer.await_asked(&asked_lock(1));
+        file.with_timeout(LONG).close().unwrap();
+        peer.answer(Code::LockPending);
+        assert!(matches!(lock.join().unwrap(), Err(Error::Server(Code::FhInval))));
+    });
+}
+
+#[test]
 fn a_lock_is_lost_with_its_session() {
     let peer = Peer::start();
     let client = connect(&peer);

@@ -66,8 +66,8 @@ enum Order {
     Answer(Code),
     /// Send datagrams that are no packets of the session.
     Noise(usize),
-    /// Hear and say nothing from now on.
-    Silence,
+    /// Hear and say nothing from now on, or begin again.
+    Silence(bool),
     /// Forget all sessions.
     Forget,
 }
@@ -107,7 +107,7 @@ impl Peer {
     /// A peer that says nothing.
     pub(crate) fn silent() -> Self {
         let peer = Self::start();
-        peer.order(Order::Silence);
+        peer.order(Order::Silence(true));
         peer
     }
 
@@ -172,7 +172,11 @@ impl Peer {
     }
 
     pub(crate) fn fall_silent(&self) {
-        self.order(Order::Silence);
+        self.order(Order::Silence(true));
+    }
+
+    pub(crate) fn speak_again(&self) {
+        self.order(Order::Silence(false));
     }
 
     pub(crate) fn forget_sessions(&self) {
@@ -256,7 +260,7 @@ impl Work {
                 }
             }
             Order::Noise(count) => self.noise(count),
-            Order::Silence => self.silent = true,
+            Order::Silence(silent) => self.silent = silent,
             Order::Forget => self.session = None,
         }
     }
