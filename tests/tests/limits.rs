@@ -24,6 +24,13 @@ fn assert_told(cld: &mut Cld, limit: &str, times: u64) {
     assert!(log.lines().any(|line| line.contains("a limit is reached") && line.contains(&said)), "{log}");
 }
 
+#[track_caller]
+fn assert_told_at_least_once(cld: &mut Cld, limit: &str) {
+    let times = Figures::of(cld).limit(limit);
+    assert!(times > 0, "{}", cld.tail());
+    assert_told(cld, limit, times);
+}
+
 /// NEW_SESS is refused, outside the stream, with LIMIT.
 #[track_caller]
 fn assert_no_session(cld: &Cld, user: &str) -> RawSession {
@@ -165,11 +172,19 @@ fn long_replies_that_nobody_acknowledges_are_queued_up_to_a_limit() {
     assert_told_at_least_once(&mut cld, "packets_per_session");
 }
 
-#[track_caller]
-fn assert_told_at_least_once(cld: &mut Cld, limit: &str) {
-    let times = Figures::of(cld).limit(limit);
-    assert!(times > 0, "{}", cld.tail());
-    assert_told(cld, limit, times);
+#[test]
+fn a_user_whose_queues_are_full_leaves_the_others_theirs() {
+    let mut cld = server(&["--max-packets-per-user", "20"]);
+    let (mut one, mut two, mut other) = (cld.connect("greedy"), cld.connect("greedy"), cld.connect("other"));
+    for session in [&mut one, &mut two] {
+        session.acks = Acks::Never;
+        for _ in 0..30 {
+            session.request(&Request::Nop);
+        }
+    }
+    other.settle();
+    assert_told_at_least_once(&mut cld, "packets_per_user");
+    other.create("/f");
 }
 
 #[test]
