@@ -30,7 +30,7 @@ const MAX_NAP: Duration = Duration::from_secs(1);
 pub(crate) const MIN_NAP: Duration = Duration::from_millis(1);
 
 /// Stack for the making of a session, which is large and is moved a few times by a debug build.
-const MAKING: usize = 16 << 20;
+pub(crate) const MAKING: usize = 16 << 20;
 
 /// A driver that threads and tasks share.
 pub(crate) struct Hub {

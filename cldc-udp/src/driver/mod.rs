@@ -8,6 +8,8 @@
 mod call;
 mod desk;
 mod readers;
+#[cfg(test)]
+mod tests;
 mod tickets;
 
 use std::net::SocketAddr;
@@ -34,7 +36,8 @@ use tickets::Wait;
 const LAST_TRY: Duration = Duration::from_secs(5);
 
 /// What `connect` was doing when its deadline passed. Servers answer a stranger with silence.
-const CONNECTING: &str = "connecting: no server opened the session (a server that does not know the user or the key does not answer)";
+const CONNECTING: &str = "connecting: no server opened the session \
+    (a server that does not know the user or the key does not answer)";
 
 /// A session and all who wait for it.
 #[derive(Debug)]
@@ -57,8 +60,11 @@ impl Driver {
     /// Waits until the session is open.
     pub(crate) fn wait_connected(&mut self, deadline: Instant) -> TicketId {
         let ticket = self.desk.tickets.issue(Wait::Connecting, CONNECTING, Some(deadline));
-        if self.session.is_open() {
-            self.desk.tickets.complete(ticket, Ok(Reply::Done));
+        match self.desk.over() {
+            // The answer was faster than the caller.
+            Some(over) => self.desk.tickets.complete(ticket, Err(over.error())),
+            None if self.session.is_open() => self.desk.tickets.complete(ticket, Ok(Reply::Done)),
+            None => {}
         }
         ticket
     }
