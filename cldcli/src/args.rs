@@ -104,6 +104,9 @@ enum Action {
     Mkdir { path: OsString },
     /// Delete a file or an empty directory
     Rm { path: OsString },
+    /// Start a server, show what it does, and check that it does it
+    #[cfg(feature = "demo")]
+    Demo,
     /// Print help
     Help,
     /// What makes sense only with other commands before or after it.
@@ -138,6 +141,9 @@ pub(crate) enum Task {
     Put(Path),
     /// A command under a lock.
     Locked { path: Path, kind: LockKind, wait: bool, program: OsString, arguments: Vec<OsString> },
+    /// The demonstration.
+    #[cfg(feature = "demo")]
+    Demo,
     /// Show help.
     Help,
     /// One command that does nothing alone.
@@ -170,6 +176,8 @@ impl Arguments {
             }
             Action::Mkdir { path } => Command::Mkdir(bytes(path)),
             Action::Rm { path } => Command::Rm(bytes(path)),
+            #[cfg(feature = "demo")]
+            Action::Demo => return Task::Demo,
             Action::Help => return Task::Help,
             Action::Cd { .. } => return Task::Pointless,
         })

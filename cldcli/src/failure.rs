@@ -47,6 +47,10 @@ pub(crate) enum Failure {
     /// The command under the lock did not start.
     #[error("cannot run {command}: {error}")]
     Spawn { command: String, error: io::Error },
+    /// The demonstration did not show what it claims.
+    #[cfg(feature = "demo")]
+    #[error("demo: {0}")]
+    Demo(String),
 }
 
 /// Why there is no session.
@@ -96,6 +100,8 @@ impl Failure {
             Self::LockLost(_) => Status::LockLost,
             Self::Spawn { error, .. } if error.kind() == io::ErrorKind::NotFound => Status::NoCommand,
             Self::Spawn { .. } => Status::NotExecutable,
+            #[cfg(feature = "demo")]
+            Self::Demo(_) => Status::Defect,
         }
     }
 

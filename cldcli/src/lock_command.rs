@@ -216,7 +216,8 @@ mod tests {
     fn a_command_that_does_not_listen_is_killed_with_what_it_has_started() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pid");
-        let script = format!("trap '' TERM; sleep 600 & echo $! > {}; wait; wait", file.display());
+        let script =
+            format!("exec 2> /dev/null; trap '' TERM; sleep 600 & echo $! > {}; wait; wait", file.display());
         let begun = Instant::now();
         assert_eq!(sh(&Safe::for_looks(8), &script).unwrap_err().status(), Status::LockLost);
         assert!(begun.elapsed() >= LAST_WORDS);

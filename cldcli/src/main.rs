@@ -9,6 +9,8 @@ mod bytes;
 mod command;
 mod connect;
 mod date;
+#[cfg(feature = "demo")]
+mod demo;
 mod failure;
 mod key_file;
 mod lines;

@@ -29,6 +29,10 @@ const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Does what these arguments say, the program's name first.
 pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
+    #[cfg(feature = "demo")]
+    if let Some(status) = crate::demo::serve(&args) {
+        return status;
+    }
     let arguments = match Arguments::try_parse_from(args) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -57,6 +61,8 @@ fn perform(arguments: &Arguments) -> Result<Status, Failure> {
         Task::Locked { path, kind, wait, program, arguments } => {
             locked(options, &path, kind, wait, &program, &arguments)
         }
+        #[cfg(feature = "demo")]
+        Task::Demo => crate::demo::run(),
         Task::Help => {
             let help = Arguments::command().render_long_help();
             write!(io::stdout(), "{help}").map_err(Failure::Output)?;
@@ -134,6 +140,7 @@ fn locked(
     let signals = session.signals.listen();
     let path = absolute(b"/", path);
     let name = show(&path).into_owned();
+    session.notes.tell(1, format_args!("asking for the lock of {name}"));
     let client = session.client.clone();
     let ask = move || take_lock(&client, &path, kind, wait);
     let done = lock_command::obtain(&name, ask, &signals).and_then(|lock| match lock {
@@ -146,9 +153,10 @@ fn locked(
 }
 
 fn take_lock(client: &Client, path: &[u8], kind: LockKind, wait: bool) -> Result<Option<Lock>, Error> {
-    let file = match client.open(path, OpenMode::LOCK, EventMask::NONE) {
+    // A lock is lost with its file; only those who ask for it are told.
+    let file = match client.open(path, OpenMode::LOCK, EventMask::DELETED) {
         Err(Error::Server(Code::ModeInval)) => {
-            client.open(path, OpenMode::LOCK | OpenMode::DIRECTORY, EventMask::NONE)
+            client.open(path, OpenMode::LOCK | OpenMode::DIRECTORY, EventMask::DELETED)
         }
         file => file,
     }?;
