@@ -47,7 +47,7 @@ pub(crate) const TABLE: &[(&str, &str)] = &[
     ("65", "the file is of another kind, exists already, is not empty, or is too large"),
     ("66", "there is no such file, or the path is malformed"),
     ("69", "the server failed, or reached a limit"),
-    ("70", "an answer of the server made no sense"),
+    ("70", "an answer of the server made no sense, or the demonstration did not show what it claims"),
     ("74", "a file or stream on this machine cannot be read or written"),
     ("75", "the deadline passed (--timeout)"),
     ("76", "the session was lost"),
@@ -84,5 +84,26 @@ impl Status {
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
         Self::from(status.number())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documents_have_the_table() {
+        let guide = include_str!("../../docs/cldcli.md");
+        let manual = include_str!("../../docs/man/cldcli.1").replace("\\-", "-");
+        for (number, meaning) in TABLE {
+            assert!(
+                guide.contains(&format!("\n| {number} | {meaning} |\n")),
+                "docs/cldcli.md: {number} {meaning}"
+            );
+            assert!(manual.contains(&format!("\n.B {number}\n{meaning}\n")), "cldcli.1: {number} {meaning}");
+        }
+        // And nothing else; one line is the table's head.
+        let (_, table) = guide.split_once("## Exit status").unwrap();
+        assert_eq!(table.matches("\n| ").count(), TABLE.len() + 1);
     }
 }

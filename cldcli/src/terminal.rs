@@ -1,6 +1,7 @@
 //! Lines from a terminal: with editing, history, and completion of commands and paths.
 
 use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::env;
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
@@ -27,6 +28,8 @@ const PATIENCE: Duration = Duration::from_millis(500);
 pub(crate) struct Terminal {
     editor: Editor<Completion, FileHistory>,
     history: Option<PathBuf>,
+    /// Lines that were pasted together with the last one.
+    pasted: VecDeque<Vec<u8>>,
 }
 
 impl Terminal {
@@ -45,7 +48,7 @@ impl Terminal {
             // There is none in the first run.
             let _ = editor.load_history(file);
         }
-        Ok(Self { editor, history })
+        Ok(Self { editor, history, pasted: VecDeque::new() })
     }
 }
 
@@ -58,8 +61,14 @@ impl Lines for Terminal {
         if let Some(completion) = self.editor.helper_mut() {
             completion.directory = shell.directory().to_vec();
         }
+        if let Some(line) = self.pasted.pop_front() {
+            return Ok(Some(line));
+        }
         match self.editor.readline(prompt) {
-            Ok(line) => Ok(Some(line.into_bytes())),
+            Ok(text) => {
+                self.pasted = text.lines().map(|line| line.as_bytes().to_vec()).collect();
+                Ok(Some(self.pasted.pop_front().unwrap_or_default()))
+            }
             Err(ReadlineError::Interrupted) => Ok(Some(Vec::new())),
             Err(ReadlineError::Eof) => Ok(None),
             Err(error) => Err(Failure::local("cannot read from the terminal")(io::Error::other(error))),

@@ -1,10 +1,5 @@
 //! `cldcli lock PATH -- COMMAND` against a real server.
 #![cfg(feature = "demo")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "clippy exempts only #[test] functions, not helpers"
-)]
 
 mod common;
 
