@@ -1,11 +1,5 @@
 //! `cldcli` against a real server: one-shot commands, commands from a pipe, and how it ends.
 #![cfg(feature = "demo")]
-#![expect(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not the helpers around them")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "clippy exempts only #[test] functions, not helpers"
-)]
 
 mod common;
 

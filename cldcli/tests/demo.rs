@@ -1,11 +1,6 @@
 //! `cldcli demo`, as a newcomer runs it, and what becomes of it when it goes wrong.
 #![cfg(feature = "demo")]
 #![expect(clippy::unwrap_used, reason = "clippy exempts only #[test] functions, not the helpers around them")]
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "clippy exempts only #[test] functions, not helpers"
-)]
 
 mod common;
 
