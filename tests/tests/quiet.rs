@@ -55,6 +55,22 @@ fn living_sessions_are_kept_while_time_passes_and_the_processor_rests() {
 }
 
 #[test]
+fn a_server_that_was_stopped_hears_its_clients_before_it_judges_their_leases() {
+    let mut cld = Options::new().args(["--session-timeout", "2"]).start();
+    let mut client = cld.connect("patient");
+    let fh = client.create("/l");
+    assert_eq!(client.lock(fh, lock::EXCLUSIVE), code::OK);
+    cld.stop();
+    let nop = client.request(&Request::Nop);
+    // The lease runs out by the server's clock; that it passes is what is tested.
+    listen(&mut client, Duration::from_secs(3));
+    cld.cont();
+    assert_eq!(client.reply(nop).code, code::OK);
+    assert_eq!(client.unlock(fh), code::OK);
+    assert_eq!(Figures::of(&mut cld).get("expired"), 0);
+}
+
+#[test]
 fn clients_whose_sockets_are_closed_do_not_keep_the_server_busy() {
     let mut cld = Cld::start();
     let mut writer = cld.connect("writer");

@@ -20,6 +20,10 @@ use crate::storage::Store;
 
 /// The most datagrams taken from one socket in one turn.
 const DATAGRAMS: usize = 64;
+/// As long without a turn, and the process was stopped or starved: the engine's ticks alone come more often.
+const STALL: Duration = Duration::from_secs(1);
+/// Datagrams taken from a socket in the turn after a stall: more than a socket holds.
+const BACKLOG: usize = 65_536;
 
 /// Room for a datagram: as much as Hail's server takes (protocol.md 1.4). The rest of a longer one is cut off, and so it
 /// is no packet.
@@ -76,6 +80,7 @@ struct Task {
     watchdog: Option<Watchdog>,
     /// When to end at the latest, once told to end.
     end_by: Option<Instant>,
+    last_turn: Instant,
     buffer: Box<[u8]>,
 }
 
@@ -102,7 +107,17 @@ impl Task {
         let node = Node::new(node_config, keys, start, clock())?;
         let disk = DiskThreads::start(store)?;
         let (watchdog, buffer) = (Watchdog::asked_for(), vec![0; DATAGRAM].into());
-        Ok(Some(Self { node, sockets, disk, signals, source, watchdog, end_by: None, buffer }))
+        Ok(Some(Self {
+            node,
+            sockets,
+            disk,
+            signals,
+            source,
+            watchdog,
+            end_by: None,
+            last_turn: now(),
+            buffer,
+        }))
     }
 
     async fn run(mut self) -> Result<(), ServeError> {
@@ -137,20 +152,19 @@ impl Task {
         }
     }
 
-    /// Takes in what has happened, a bounded part of it, and does what the node wants.
+    /// Takes in what has happened, a bounded part of it, and does what the node wants. Time passes last: a session is
+    /// not judged by a deadline while what its client sent before waits in the socket.
     fn turn(&mut self) {
         let clock = clock();
+        let stalled = clock.now >= self.last_turn + STALL;
+        self.last_turn = clock.now;
         self.drain(clock);
-        if self.node.poll_timeout().is_some_and(|at| at <= clock.now) {
-            self.node.handle_timeout(clock);
-            self.drain(clock);
-        }
         while let Some(done) = self.disk.try_next() {
             self.node.handle_disk(clock, done);
             self.drain(clock);
         }
         for id in self.sockets.ids() {
-            for _ in 0..DATAGRAMS {
+            for _ in 0..if stalled { BACKLOG } else { DATAGRAMS } {
                 match self.sockets.receive(id, clock.now, &mut self.buffer) {
                     Received::Datagram(from, length) => {
                         let datagram = self.buffer.get(..length).unwrap_or_default();
@@ -161,6 +175,10 @@ impl Task {
                     Received::Empty => break,
                 }
             }
+        }
+        if self.node.poll_timeout().is_some_and(|at| at <= clock.now) {
+            self.node.handle_timeout(clock);
+            self.drain(clock);
         }
         if let Some(watchdog) = &mut self.watchdog {
             watchdog.feed(clock.now);
