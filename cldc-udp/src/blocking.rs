@@ -44,8 +44,8 @@ impl Client {
         Self(self.0.with_timeout(timeout))
     }
 
-    /// Opens a file or directory, or creates it; `events` is what it shall tell [`Client::events`] of. `DELETED` is
-    /// told in any case.
+    /// Opens a file or directory, or creates it; `events` is what it shall tell [`Client::events`] of. A file
+    /// opened for locking tells of `DELETED` in any case: the lock goes with it.
     ///
     /// # Errors
     /// [`Error::Server`] with the reason; and what all calls may say, see [`Error`].

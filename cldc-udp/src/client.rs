@@ -56,13 +56,15 @@ impl Client {
         Self { session: Arc::clone(&self.session), timeout }
     }
 
-    /// Opens a file or directory, or creates it; `events` is what it shall tell [`Client::events`] of. `DELETED` is
-    /// told in any case.
+    /// Opens a file or directory, or creates it; `events` is what it shall tell [`Client::events`] of. A file
+    /// opened for locking tells of `DELETED` in any case: the lock goes with it.
     ///
     /// # Errors
     /// [`Error::Server`] with the reason; and what all calls may say, see [`Error`].
     pub async fn open(&self, path: impl AsRef<[u8]>, mode: OpenMode, events: EventMask) -> Result<File> {
         let path = path.as_ref().to_vec();
+        let locks = mode.contains(OpenMode::LOCK);
+        let events = if locks { events | EventMask::DELETED } else { events };
         match self.hub().call(Call::Open { path, mode, events }, self.timeout).await? {
             Reply::Opened(handle) => {
                 let open = Arc::new(OpenFile { session: Arc::clone(&self.session), handle });

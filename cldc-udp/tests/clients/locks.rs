@@ -188,6 +188,10 @@ fn a_lock_is_lost_with_its_file() {
     let peer = Peer::start();
     let client = connect(&peer);
     let lock = client.create("/held").unwrap().lock(LockKind::Exclusive).unwrap();
+    // The server tells only those who asked.
+    let asked =
+        |asked: &Asked| matches!(asked, Asked::Open { events, .. } if events.contains(EventMask::DELETED));
+    assert!(peer.all_asked().iter().any(asked));
     peer.event(1, EventMask::DELETED);
     assert!(lock.lost(LONG));
     assert!(!lock.is_safe());
