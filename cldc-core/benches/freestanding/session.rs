@@ -11,7 +11,8 @@ const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081
 
 #[unsafe(no_mangle)]
 fn begin(session: &mut Option<SmallSession>, seed: &[u8; 32], now: u64) {
-    *session = SmallSession::new(&Config::new(b"device", b"key", &[SERVER], *seed), Instant::from_micros(now)).ok();
+    *session =
+        SmallSession::new(&Config::new(b"device", b"key", &[SERVER], *seed), Instant::from_micros(now)).ok();
 }
 
 #[unsafe(no_mangle)]
