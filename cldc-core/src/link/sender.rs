@@ -311,6 +311,9 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
             self.cursor = self.base;
         }
         self.resend_at = (self.cursor != self.base).then(|| now + self.pacing.resend);
+        // What is acknowledged is out of the peer's socket buffer, which the bursts are to spare.
+        let outstanding = u32::try_from(ahead(self.cursor, self.base)).unwrap_or(0);
+        self.burst = self.burst.min(outstanding);
     }
 
     /// Whether a message that is acknowledged in part is being sent again from its first piece on: what the peer has

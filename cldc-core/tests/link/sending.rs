@@ -76,6 +76,20 @@ fn window_burst_and_gap_are_kept() {
 }
 
 #[test]
+fn packets_that_are_acknowledged_as_they_leave_never_make_a_pause() {
+    let mut sender = sender(1, PACING);
+    for xid in 0..100 {
+        push(&mut sender, xid, 0);
+        assert_eq!(numbers(&mut sender, NOW), [xid + 1]);
+        if xid % 2 == 0 {
+            assert!(sender.settle(NOW, xid).is_some());
+        } else {
+            assert!(sender.acknowledge(NOW, xid + 1).is_some());
+        }
+    }
+}
+
+#[test]
 fn acknowledgements_are_cumulative_and_nonsense_is_ignored() {
     let mut sender = sender(u64::MAX - 1, PACING);
     for xid in 0..4 {
