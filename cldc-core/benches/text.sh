@@ -21,4 +21,4 @@ size "$out/session.o"
 # Not nm: Debian's cannot read the bitcode that rustc leaves beside the code.
 symbols=$(objdump -t "$out/session.o")
 echo "asks of its surroundings: $(awk '$2 == "*UND*" { print $NF }' <<<"$symbols" | sort | xargs)"
-echo "ways to panic: $(grep -c 'core9panicking' <<<"$symbols" || true)"
+echo "ways to panic: $(grep -c ' F .*core9panicking' <<<"$symbols" || true)"
