@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::rng::Rng;
+use crate::rng::{self, Rng};
 
 /// How long a reordered datagram is held back for later ones to overtake it.
 const HOLD: Duration = Duration::from_millis(15);
@@ -258,8 +258,7 @@ impl Proxy {
     /// environment variable `CLD_TEST_SEED` (a decimal number) repeats a run.
     #[must_use]
     pub fn start(server: SocketAddr) -> Self {
-        let given = std::env::var("CLD_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
-        Self::with_seed(server, given.unwrap_or_else(|| Rng::fresh().next_u64()))
+        Self::with_seed(server, rng::seed())
     }
 
     /// A proxy in front of `server` with a given seed.

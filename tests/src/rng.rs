@@ -50,6 +50,13 @@ impl Rng {
     }
 }
 
+/// The seed of a test: the environment variable `CLD_TEST_SEED` (a decimal number), which repeats a run, or a new one.
+#[must_use]
+pub fn seed() -> u64 {
+    let given = std::env::var("CLD_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
+    given.unwrap_or_else(|| Rng::fresh().next_u64())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -299,10 +299,19 @@ impl Cld {
     /// When it does not start.
     #[track_caller]
     pub fn restart(&mut self) {
+        self.begin_restart();
+        self.wait_until_ready();
+    }
+
+    /// As [`Cld::restart`], but does not wait until it serves.
+    ///
+    /// # Panics
+    /// When it cannot be run.
+    #[track_caller]
+    pub fn begin_restart(&mut self) {
         assert!(self.try_exit().is_some(), "end cld before it is started again");
         self.child = spawn(self.path(), self.port, &self.options);
         self.ended = None;
-        self.wait_until_ready();
     }
 
     /// Ends it, and hands over the folder that holds its data directory.

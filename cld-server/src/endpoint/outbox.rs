@@ -235,7 +235,7 @@ impl Outbox {
     }
 
     /// Takes it that the client has these replies.
-    pub(super) fn settle_replies(&mut self, requests: Vec<u64>) {
+    pub(super) fn settle_replies(&mut self, requests: impl Iterator<Item = u64>) {
         self.settled.replies.extend(requests);
     }
 

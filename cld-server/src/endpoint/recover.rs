@@ -20,7 +20,12 @@ use super::jobs::{Job, Jobs};
 use super::limits::Refused;
 use super::outbox::Kind;
 use super::session::{Context, Filed, Session, Stage};
-use crate::database::{self, Notice};
+use crate::database::{self, Notice, REPLIES_MAX};
+
+/// So many replies from before the restart are kept until the client has had much time to ask for them. Each of many
+/// restarts in a row leaves some that were received, whose acknowledgements were lost with the server's memory; without
+/// a limit they would fill the table of replies, and the session could write no more.
+const CROWD: usize = REPLIES_MAX / 2;
 
 /// What is known of a session's stream from before the restart, and what is being found out.
 #[derive(Debug)]
@@ -29,9 +34,11 @@ pub(super) struct Recovered {
     floor: u64,
     /// Where the stream went on. Requests between are neither executed nor will they be: they came too late.
     start: Option<u64>,
-    /// Replies from before the restart that the client has not asked for again, and when they count as received.
+    /// Replies from before the restart that the client has not asked for again, the oldest first; when all of them
+    /// count as received, and when those before the newest [`CROWD`] do.
     old: Vec<u64>,
     settle_at: Option<Instant>,
+    thin_at: Option<Instant>,
     /// The gathering ends then; nothing came yet without it.
     until: Option<Instant>,
     /// What came, by its distance from the floor.
@@ -48,7 +55,7 @@ impl Recovered {
 
     /// When old replies count as received.
     pub(super) fn settle_at(&self) -> Option<Instant> {
-        self.settle_at.filter(|_| !self.old.is_empty())
+        if self.old.len() > CROWD { self.thin_at } else { self.settle_at.filter(|_| !self.old.is_empty()) }
     }
 
     /// Whether packets are kept.
@@ -101,6 +108,7 @@ impl Session {
                 start: None,
                 old: found.replies.iter().map(|&(xid, _)| xid).collect(),
                 settle_at: None,
+                thin_at: None,
                 until: None,
                 kept: BTreeMap::new(),
                 missed: None,
@@ -127,6 +135,7 @@ impl Session {
         self.stage = Stage::Gathering;
         if let Some(recovered) = &mut self.recovered {
             recovered.settle_at = Some(cx.now + cx.config.timing.settle_old);
+            recovered.thin_at = Some(cx.now + cx.config.timing.settle_crowd);
         }
         let Some(found) = cx.database.session(self.sid) else { return };
         for handle in &found.handles {
@@ -237,11 +246,14 @@ impl Session {
     /// After a while, replies from before the restart that were not asked for again count as received.
     pub(super) fn settle_old(&mut self, cx: &Context<'_>) {
         let Some(recovered) = &mut self.recovered else { return };
-        if recovered.settle_at.is_some_and(|at| cx.now >= at) {
-            recovered.settle_at = None;
-            let old = std::mem::take(&mut recovered.old);
-            self.outbox.settle_replies(old);
-        }
+        let due = |at: Option<Instant>| at.is_some_and(|at| cx.now >= at);
+        let kept = match (due(recovered.settle_at), due(recovered.thin_at)) {
+            (true, _) => 0,
+            (false, true) => CROWD,
+            (false, false) => return,
+        };
+        let settled = recovered.old.len().saturating_sub(kept);
+        self.outbox.settle_replies(recovered.old.drain(..settled));
     }
 }
 

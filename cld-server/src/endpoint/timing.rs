@@ -37,6 +37,8 @@ pub struct Timing {
     pub realign: Duration,
     /// So long after a restart, replies from before it that the client has not asked for again count as received.
     pub settle_old: Duration,
+    /// The same for the oldest of them if there are very many: time for our client to ask several times.
+    pub settle_crowd: Duration,
     /// How long the reply to END_SESS is kept for a client that has not acknowledged it.
     pub linger: Duration,
     /// The unit of the consensus engine's time.
@@ -58,6 +60,7 @@ impl Default for Timing {
             gather: Duration::from_secs(1),
             realign: Duration::from_secs(16),
             settle_old: Duration::from_secs(60),
+            settle_crowd: Duration::from_secs(1),
             linger: Duration::from_secs(30),
             tick: Duration::from_millis(100),
         }

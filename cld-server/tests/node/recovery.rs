@@ -112,6 +112,20 @@ fn the_request_after_the_last_command_is_not_kept_waiting() {
 }
 
 #[test]
+fn many_restarts_in_a_row_do_not_fill_the_table_of_replies() {
+    let mut world = World::new();
+    let peer = world.join(1);
+    let fh = world.open(peer, b"/f", EventMask::NONE);
+    // Each restart takes the acknowledgement of the last reply with it, and comes too soon for that to be forgotten.
+    for restart in 1..=100 {
+        world.crash();
+        let put = Request::Put { fh, data: b"x" };
+        assert_eq!(world.code_within(peer, &put, 20), Code::Ok, "after {restart} restarts");
+    }
+    assert_eq!(version(&world), 101);
+}
+
+#[test]
 fn a_recorded_conversation_executes_nothing_after_a_restart_and_keeps_nothing_alive() {
     let mut world = World::new();
     let peer = world.join(1);
