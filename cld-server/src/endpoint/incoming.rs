@@ -20,7 +20,7 @@ impl Session {
         }
         match self.stage {
             Stage::Opening { .. } | Stage::Expiring { .. } | Stage::Gone => {}
-            Stage::Unproved { .. } | Stage::Calling => self.held_back(cx),
+            Stage::Unproved | Stage::Calling => self.held_back(cx),
             Stage::Dormant { .. } => self.call(cx),
             Stage::Gathering => self.gather(cx, packet),
             Stage::Live => self.receive(cx, packet),
@@ -38,7 +38,7 @@ impl Session {
         cx.counters.duplicates = cx.counters.duplicates.saturating_add(1);
         match self.stage {
             Stage::Dormant { .. } => self.call(cx),
-            Stage::Unproved { .. } | Stage::Calling => self.held_back(cx),
+            Stage::Unproved | Stage::Calling => self.held_back(cx),
             _ => {}
         }
         Ok(())

@@ -39,7 +39,7 @@ pub(super) enum Stage {
     /// It is not in the database yet; `handed`: the command is on its way.
     Opening { handed: bool },
     /// The NEW_SESS reply was sent, and is not acknowledged: whoever sent the request may have recorded it.
-    Unproved { until: Instant },
+    Unproved,
     /// It was found in the database after a restart, and its client was not heard of; when to call it unasked.
     Dormant { call_at: Option<Instant> },
     /// It was found in the database, and its client was called.
@@ -135,7 +135,7 @@ impl Session {
                 let first = cx.random();
                 self.outbox = cx.outbox(first);
                 self.greet(cx);
-                self.stage = Stage::Unproved { until: cx.now + cx.config.timing.unproved };
+                self.stage = Stage::Unproved;
                 self.expires = cx.now + cx.config.timing.session_timeout;
                 Ok(())
             }
@@ -158,7 +158,7 @@ impl Session {
     pub(super) const fn speaks(&self) -> bool {
         self.via.is_some()
             && match self.stage {
-                Stage::Unproved { .. }
+                Stage::Unproved
                 | Stage::Calling
                 | Stage::Gathering
                 | Stage::Live
@@ -181,7 +181,7 @@ impl Session {
         let Some(told) = self.outbox.acknowledge(cx.now, number, flush_at) else { return };
         self.heard(cx);
         match self.stage {
-            Stage::Unproved { .. } if told.greeting => self.stage = Stage::Live,
+            Stage::Unproved if told.greeting => self.stage = Stage::Live,
             Stage::Calling if told.ping => self.answered_call(cx),
             Stage::Ended { .. } if told.farewell => self.stage = Stage::Gone,
             _ => {}
@@ -362,7 +362,6 @@ impl Session {
         let due = |at: Option<Instant>| at.is_some_and(|at| now >= at);
         match self.stage {
             Stage::Ended { until } if now >= until => self.stage = Stage::Gone,
-            Stage::Unproved { until } if now >= until => self.expire(),
             Stage::Opening { .. } | Stage::Ended { .. } | Stage::Expiring { .. } | Stage::Gone => {}
             _ if now >= self.expires => self.expire(),
             Stage::Dormant { call_at } if due(call_at) => self.call(cx),
@@ -398,14 +397,11 @@ impl Session {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let stage = match self.stage {
             Stage::Opening { .. } | Stage::Expiring { .. } | Stage::Gone => return None,
-            Stage::Unproved { until } => {
-                return [Some(until), self.outbox.poll_timeout()].into_iter().flatten().min();
-            }
             Stage::Ended { until } => {
                 return [Some(until), self.outbox.poll_timeout()].into_iter().flatten().min();
             }
             Stage::Dormant { call_at } => call_at,
-            Stage::Calling | Stage::Live => None,
+            Stage::Unproved | Stage::Calling | Stage::Live => None,
             Stage::Gathering => self.recovered.as_ref().and_then(|recovered| recovered.gather_until()),
         };
         let proved = self.is_proved();
@@ -436,7 +432,7 @@ impl Session {
         Usage {
             packets: self.outbox.packets(),
             streams: usize::from(gathers || !self.incoming.is_idle()),
-            unproved: usize::from(matches!(self.stage, Stage::Opening { .. } | Stage::Unproved { .. })),
+            unproved: usize::from(matches!(self.stage, Stage::Opening { .. } | Stage::Unproved)),
         }
     }
 }

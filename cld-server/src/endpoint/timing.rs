@@ -14,8 +14,6 @@ pub struct Timing {
     pub session_timeout: Duration,
     /// So much longer a session has after a restart, counted from the beginning of the epoch.
     pub grace: Duration,
-    /// A new session whose client does not acknowledge the NEW_SESS reply is ended after this.
-    pub unproved: Duration,
     /// The first pause before packets are sent again, and the pause after each further time.
     pub resend: Duration,
     /// See [`Timing::resend`].
@@ -50,7 +48,6 @@ impl Default for Timing {
         Self {
             session_timeout: Duration::from_secs(60),
             grace: Duration::from_secs(45),
-            unproved: Duration::from_secs(15),
             resend: Duration::from_secs(2),
             resend_next: Duration::from_secs(5),
             recall: Duration::from_secs(1),

@@ -171,7 +171,7 @@ fn a_recorded_conversation_executes_nothing_after_its_session_has_ended() {
     // It is opened again, as nobody can tell, but that is all.
     assert!(world.node.database().session(1).unwrap().handles.is_empty());
     assert_eq!(version(&world), 2);
-    world.run(Duration::from_secs(16));
+    world.run(Duration::from_secs(61));
     assert!(world.node.database().session(1).is_none());
 }
 
