@@ -348,7 +348,14 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
     fn handle_message(&mut self) {
         let Some(message) = self.receiver.message() else { return };
         self.ready = match Reply::of(&message) {
-            Reply::Event { fh, events } => self.handle_event(fh, events),
+            Reply::Event { .. } if self.told_events.iter().any(|&told| told == message.xid) => None,
+            Reply::Event { fh, events } => {
+                if self.told_events.is_full() {
+                    self.told_events.pop_front();
+                }
+                let _ = self.told_events.push_back(message.xid);
+                self.handle_event(fh, events)
+            }
             Reply::Opened { xid, handle } => self.handle_opened(xid, handle),
             Reply::Contents { xid } => self.handle_contents(xid),
             Reply::Done { xid, code } => self.handle_done(xid, code),

@@ -137,6 +137,9 @@ pub struct Session<
     /// Numbers of NEW_SESS replies that were acted on: a copy of one moves nothing.
     greetings: heapless::Deque<u64, 4>,
     handles: heapless::Vec<OpenHandle, HANDLES>,
+    /// The names of the last events. A server that begins its numbers anew sends those again whose acknowledgement it
+    /// missed, at most so many, under their names but with other numbers.
+    told_events: heapless::Deque<u64, 16>,
     /// An event of a handle whose OPEN has not been answered yet (protocol.md 16).
     event_before_open: Option<(u64, EventMask)>,
     lease: Option<Lease>,
@@ -192,6 +195,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             acks: Acks::default(),
             greetings: heapless::Deque::new(),
             handles: heapless::Vec::new(),
+            told_events: heapless::Deque::new(),
             event_before_open: None,
             lease: None,
             next_call: 0,

@@ -159,3 +159,24 @@ fn a_grant_that_overtakes_its_pending_answer_is_a_grant() {
     bare.told();
     assert_eq!(bare.session.lock_of(handle), LockState::Held);
 }
+
+#[test]
+fn an_event_that_comes_again_under_another_number_is_told_once() {
+    let mut bare = Bare::<SmallSession>::connected(100);
+    let handle = bare.open(2);
+    for xid in 1..=16 {
+        bare.say_named(xid, bare.next, event(2, EventMask::UPDATED)).unwrap();
+        bare.next += 1;
+        assert_eq!(bare.told(), [Told::Handle(handle, EventMask::UPDATED)]);
+    }
+    // The server begins its numbers anew, with all whose acknowledgements it missed.
+    bare.say_at(7_000, done(Op::NewSess, 0, Code::Ok)).unwrap();
+    bare.acks();
+    for xid in 1..=16 {
+        bare.say_named(xid, 7_000 + xid, event(2, EventMask::UPDATED)).unwrap();
+    }
+    assert_eq!(bare.told(), []);
+    assert_eq!(bare.acks(), (7_001..=7_016).collect::<Vec<u64>>());
+    bare.say_named(17, 7_017, event(2, EventMask::DELETED)).unwrap();
+    assert_eq!(bare.told(), [Told::Handle(handle, EventMask::DELETED)]);
+}

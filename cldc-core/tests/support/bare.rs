@@ -115,9 +115,14 @@ impl<C: Client> Bare<C> {
         self.say_at(number, body)
     }
 
-    /// The server sends a message in one packet, with this number.
-    pub(crate) fn say_at(&mut self, number: u64, (op, body): Body) -> Result<(), Rejected> {
-        let datagram = packet(self.session.id(), Part::Only { xid: 7, op }, number, &body);
+    /// The server sends a message in one packet, with this number, which also names it.
+    pub(crate) fn say_at(&mut self, number: u64, body: Body) -> Result<(), Rejected> {
+        self.say_named(number, number, body)
+    }
+
+    /// The server sends a message of this name in one packet, with this number.
+    pub(crate) fn say_named(&mut self, xid: u64, number: u64, (op, body): Body) -> Result<(), Rejected> {
+        let datagram = packet(self.session.id(), Part::Only { xid, op }, number, &body);
         self.receive(&datagram)
     }
 }

@@ -402,7 +402,9 @@ impl Work {
 
     fn push(&mut self, op: Op, body: Vec<u8>) {
         if let Some(session) = &mut self.session {
-            session.sender.push(op, 0, body.len(), body).unwrap();
+            // Each message has a name of its own.
+            let xid = session.sender.next_number();
+            session.sender.push(op, xid, body.len(), body).unwrap();
         }
     }
 
