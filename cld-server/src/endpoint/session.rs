@@ -158,11 +158,9 @@ impl Session {
     pub(super) const fn speaks(&self) -> bool {
         self.via.is_some()
             && match self.stage {
-                Stage::Unproved
-                | Stage::Calling
-                | Stage::Gathering
-                | Stage::Live
-                | Stage::Ended { .. } => true,
+                Stage::Unproved | Stage::Calling | Stage::Gathering | Stage::Live | Stage::Ended { .. } => {
+                    true
+                }
                 Stage::Opening { .. } | Stage::Dormant { .. } | Stage::Expiring { .. } | Stage::Gone => false,
             }
     }
