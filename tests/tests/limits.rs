@@ -188,9 +188,9 @@ fn a_user_whose_queues_are_full_leaves_the_others_theirs() {
 }
 
 #[test]
-fn sessions_whose_client_acknowledges_nothing_are_few_and_end_soon() {
+fn sessions_whose_client_acknowledges_nothing_are_few_and_end_with_their_lease() {
     const TRIES: usize = 80;
-    let mut cld = Cld::start();
+    let mut cld = Options::new().args(["--session-timeout", "5"]).start();
     let mut greedy: Vec<RawSession> = (0..TRIES)
         .map(|_| {
             let mut session = RawSession::new(cld.address(), "greedy");
