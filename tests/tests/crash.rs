@@ -260,7 +260,7 @@ fn kill_again_and_again(world: &World, cld: &mut Cld, workers: &[ScopedJoinHandl
         // The moment is what is tried here: before the clients are back, or soon after, or under full load. A session whose
         // last request only read is back after a second (protocol.md 16).
         let longest = if rng.chance(0.3) { 50 } else { 700 };
-        let longest = if rng.chance(0.2) { 3_000 } else { longest };
+        let longest = if rng.chance(0.15) { 2_500 } else { longest };
         thread::sleep(Duration::from_micros(rng.below(longest * 1_000)));
         cld.kill9();
         world.kills.fetch_add(1, SeqCst);
