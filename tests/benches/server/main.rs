@@ -21,6 +21,8 @@ use client::{CONTENTS, Work};
 use load::{Files, Load};
 
 const CLIENTS: [usize; 4] = [1, 16, 64, 256];
+/// How long the disk's own rate is measured, each time.
+const DISK_SPAN: Duration = Duration::from_millis(300);
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
 
@@ -32,14 +34,10 @@ fn main() -> Result {
     let span = Duration::from_secs_f64(setting("CLD_BENCH_SECONDS", 4.0)?);
     let idle = setting("CLD_BENCH_IDLE", 10_000)?;
     let folder = setting("CLD_BENCH_DIR", programs::workspace().join("target"))?;
-    let (disk, folder_name) = (machine::disk_rate(&folder, span / 2)?, folder.display());
-    println!("{}", machine::describe());
-    println!("data in {folder_name}: {disk:.0} appends of 4 KiB with fdatasync per second\n");
+    println!("{}; data in {}", machine::describe(), folder.display());
+    println!("CPU: the server's, all its threads; disk: appends of 4 KiB with fdatasync, just before\n");
     throughput(&folder, span)?;
-    idle_sessions(&folder, idle)?;
-    let disk = machine::disk_rate(&folder, span / 2)?;
-    println!("the disk at the end: {disk:.0} appends of 4 KiB with fdatasync per second");
-    Ok(())
+    idle_sessions(&folder, idle)
 }
 
 fn setting<T: FromStr<Err: Error + 'static>>(name: &str, default: T) -> Result<T> {
@@ -57,8 +55,8 @@ fn server(folder: &Path) -> Result<Cld> {
 fn throughput(folder: &Path, span: Duration) -> Result {
     let cld = server(folder)?;
     println!(
-        "{:<28}{:>8}{:>10}{:>10}{:>10}{:>12}",
-        "operation", "clients", "per s", "p50 ms", "p99 ms", "CPU µs each"
+        "{:<28}{:>8}{:>10}{:>10}{:>10}{:>12}{:>12}",
+        "operation", "clients", "per s", "p50 ms", "p99 ms", "CPU µs each", "disk per s"
     );
     let write = format!("durable write, {CONTENTS} bytes");
     let read = format!("read, {CONTENTS} bytes");
@@ -72,7 +70,7 @@ fn throughput(folder: &Path, span: Duration) -> Result {
             }
             let mut load = Load::connect(cld.address(), clients, files)?;
             for &(name, work) in works {
-                rows.push((name, clients, measure(&cld, &mut load, work, span)?));
+                rows.push((name, clients, measure(&cld, &mut load, work, span, folder)?));
             }
             load.end()?;
         }
@@ -87,25 +85,28 @@ fn throughput(folder: &Path, span: Duration) -> Result {
     Ok(())
 }
 
-fn measure(cld: &Cld, load: &mut Load, work: Work, span: Duration) -> Result<String> {
+/// Beside the disk's own rate just before: that of a shared machine changes.
+fn measure(cld: &Cld, load: &mut Load, work: Work, span: Duration, folder: &Path) -> Result<String> {
+    let disk = machine::disk_rate(folder, DISK_SPAN)?;
     let mut cpu = Vec::new();
     let done = load.run(work, span, || cpu.push(machine::cpu_time(cld.process())))?;
     let cpu = cpu.into_iter().collect::<std::io::Result<Vec<_>>>()?;
     let used = cpu.last().zip(cpu.first()).map_or(Duration::ZERO, |(end, begin)| *end - *begin);
     let each = used.as_secs_f64() * 1e6 / done.micros.len() as f64;
-    Ok(format!("{:>10.0}{:>10.2}{:>10.2}{each:>12.0}", done.rate(), done.percentile(50), done.percentile(99)))
+    let (rate, p50, p99) = (done.rate(), done.percentile(50), done.percentile(99));
+    Ok(format!("{rate:>10.0}{p50:>10.2}{p99:>10.2}{each:>12.0}{disk:>12.0}"))
 }
 
 /// What a session costs of which nothing is heard but its keep-alive.
 fn idle_sessions(folder: &Path, count: usize) -> Result {
     let cld = server(folder)?;
     let before = machine::resident(cld.process())?;
-    let load = Load::connect(cld.address(), count, Files::None)?;
+    let mut load = Load::connect(cld.address(), count, Files::None)?;
+    load.turn_for(Duration::from_secs(1))?;
     let after = machine::resident(cld.process())?;
     let each = (after.saturating_sub(before) * 1024).checked_div(count as u64).unwrap_or_default();
     println!(
         "the server's memory: {before} KiB at its start, {after} KiB with {count} idle sessions: {each} bytes each"
     );
-    drop(load);
     Ok(())
 }
