@@ -1,5 +1,7 @@
 //! Sizes that the protocol fixes (protocol.md 3).
 
+use super::ack::Ack;
+
 /// Longest user name in bytes. The field holds 32, but Hail's programs use 31 and a NUL.
 pub const MAX_USER: usize = 31;
 /// Longest user name that the wire format can carry.
@@ -18,7 +20,8 @@ pub const MAX_KEY: usize = 127;
 pub const FOOTER: usize = 28;
 /// Length of the HMAC-SHA1 that ends a packet.
 pub const MAC: usize = 20;
-/// Longest header: the fixed fields, the longest user, and the first-packet fields.
-pub const MAX_HEADER: usize = 36 + MAX_USER_FIELD;
+/// Longest header: the fixed fields, the longest user, the first-packet fields, and the acknowledgement in packets of
+/// extended sessions.
+pub const MAX_HEADER: usize = 36 + MAX_USER_FIELD + Ack::LEN;
 /// Longest packet that a sender of whole pieces makes.
 pub const MAX_PACKET: usize = MAX_HEADER + PIECE + FOOTER;

@@ -7,6 +7,7 @@
 //! - [`dirent`]: the contents of a directory (protocol.md 2.3);
 //! - [`codes`]: the numbers (protocol.md 3), [`limits`]: the sizes; [`xdr`]: the encoding that all of it uses.
 
+mod ack;
 pub mod answer;
 pub mod codes;
 pub mod dirent;
@@ -15,8 +16,9 @@ pub mod packet;
 pub mod request;
 pub mod xdr;
 
+pub use ack::Ack;
 pub use answer::{Answer, Metadata};
 pub use codes::{Code, EventMask, InodeFlags, LockFlags, Op, OpenMode};
-pub use packet::{Forged, Key, KeyError, Packet, Part, Seal};
+pub use packet::{Forged, Key, KeyError, Packet, Part, Rider, Seal};
 pub use request::Request;
 pub use xdr::{Full, Malformed, Writer};

@@ -3,6 +3,7 @@
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 
+use super::ack::Ack;
 use super::codes::Op;
 use super::limits::{FOOTER, MAC, MAX_USER_FIELD};
 use super::xdr::{self, Full, Malformed, Parsed, Writer};
@@ -55,8 +56,7 @@ impl Part {
         }
     }
 
-    fn parse(input: &[u8]) -> Parsed<'_, Self> {
-        let (input, order) = xdr::i32(input)?;
+    fn parse(order: u32, input: &[u8]) -> Parsed<'_, Self> {
         match order {
             0 => return Ok((input, Self::Middle)),
             2 => return Ok((input, Self::Last)),
@@ -69,19 +69,51 @@ impl Part {
         Ok((input, if order == 3 { Self::Only { xid, op } } else { Self::First { xid, op } }))
     }
 
-    fn emit(self, out: &mut Writer<'_>) -> Result<(), Full> {
+    fn emit(self, flags: u32, out: &mut Writer<'_>) -> Result<(), Full> {
         let (order, start) = match self {
             Self::Middle => (0, None),
             Self::First { xid, op } => (1, Some((xid, op))),
             Self::Last => (2, None),
             Self::Only { xid, op } => (3, Some((xid, op))),
         };
-        out.i32(order)?;
+        out.u32(order | flags)?;
         if let Some((xid, op)) = start {
             out.u64(xid)?;
             out.i32(op.to_wire())?;
         }
         Ok(())
+    }
+}
+
+/// What a packet of an extended session carries beside its message (docs/protocol.md 8.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rider {
+    /// What the sender has of the other stream.
+    pub ack: Ack,
+    /// The packet is not one of its sender's stream: its number is not taken from it.
+    pub loose: bool,
+}
+
+impl Rider {
+    /// In the order field: an [`Ack`] follows the header.
+    const ACK: u32 = 0x100;
+    /// In the order field: the packet is loose.
+    const LOOSE: u32 = 0x200;
+
+    const fn flags(self) -> u32 {
+        if self.loose { Self::ACK | Self::LOOSE } else { Self::ACK }
+    }
+
+    fn parse(flags: u32, input: &[u8]) -> Parsed<'_, Option<Self>> {
+        const LOOSE: u32 = Rider::ACK | Rider::LOOSE;
+        let loose = match flags {
+            0 => return Ok((input, None)),
+            Self::ACK => false,
+            LOOSE => true,
+            _ => return xdr::fail(Malformed::Order),
+        };
+        let (input, ack) = Ack::parse(input)?;
+        Ok((input, Some(Self { ack, loose })))
     }
 }
 
@@ -146,6 +178,8 @@ pub struct Packet<'a> {
     pub piece: &'a [u8],
     /// The packet's number in its stream; of an ACK, the number acknowledged.
     pub number: u64,
+    /// What packets of extended sessions carry beside.
+    pub rider: Option<Rider>,
     datagram: &'a [u8],
 }
 
@@ -157,12 +191,12 @@ impl<'a> Packet<'a> {
     pub fn parse(datagram: &'a [u8]) -> Result<Self, Malformed> {
         let signed = datagram.len().checked_sub(FOOTER).ok_or(Malformed::Truncated)?;
         let (body, footer) = datagram.split_at_checked(signed).ok_or(Malformed::Truncated)?;
-        let (piece, (sid, user, part)) = match header(body) {
+        let (piece, (sid, user, part, rider)) = match header(body) {
             Ok(parsed) => parsed,
             Err(error) => return xdr::finish(Err(error)),
         };
         let number = little_endian(footer, 0)?;
-        Ok(Self { sid, user, part, piece, number, datagram })
+        Ok(Self { sid, user, part, piece, number, rider, datagram })
     }
 
     /// Checks the HMAC, in constant time.
@@ -188,15 +222,17 @@ impl<'a> Packet<'a> {
     }
 }
 
-fn header(input: &[u8]) -> Parsed<'_, (u64, &[u8], Part)> {
+fn header(input: &[u8]) -> Parsed<'_, (u64, &[u8], Part, Option<Rider>)> {
     let (input, magic) = xdr::u64(input)?;
     if magic != MAGIC {
         return xdr::fail(Malformed::Magic);
     }
     let (input, sid) = xdr::u64(input)?;
     let (input, user) = xdr::opaque(MAX_USER_FIELD)(input)?;
-    let (input, part) = Part::parse(input)?;
-    Ok((input, (sid, user, part)))
+    let (input, order) = xdr::u32(input)?;
+    let (input, part) = Part::parse(order & 0xff, input)?;
+    let (input, rider) = Rider::parse(order & !0xff, input)?;
+    Ok((input, (sid, user, part, rider)))
 }
 
 fn little_endian(bytes: &[u8], at: usize) -> Result<u64, Malformed> {
@@ -222,8 +258,26 @@ impl Seal<'_> {
     /// # Errors
     /// [`Full`] if the buffer is too small.
     pub fn emit(&self, part: Part, number: u64, piece: &[u8], buffer: &mut [u8]) -> Result<usize, Full> {
+        self.emit_with(None, part, number, piece, buffer)
+    }
+
+    /// Writes a packet as [`Seal::emit`] does; of an extended session, with its rider.
+    ///
+    /// # Errors
+    /// [`Full`] if the buffer is too small.
+    pub fn emit_with(
+        &self,
+        rider: Option<Rider>,
+        part: Part,
+        number: u64,
+        piece: &[u8],
+        buffer: &mut [u8],
+    ) -> Result<usize, Full> {
         let mut out = Writer::new(buffer);
-        self.emit_header(part, &mut out)?;
+        self.emit_header(rider.map_or(0, Rider::flags), part, &mut out)?;
+        if let Some(rider) = rider {
+            rider.ack.emit(&mut out)?;
+        }
         out.raw(piece)?;
         out.raw(&number.to_le_bytes())?;
         let mac = self.key.sign(out.written());
@@ -245,7 +299,7 @@ impl Seal<'_> {
         buffer: &mut [u8],
     ) -> Result<usize, Full> {
         let mut out = Writer::new(buffer);
-        self.emit_header(part, &mut out)?;
+        self.emit_header(0, part, &mut out)?;
         out.raw(piece)?;
         out.raw(&junk)?;
         let mac = self.key.sign(out.written());
@@ -254,13 +308,13 @@ impl Seal<'_> {
         Ok(out.len())
     }
 
-    fn emit_header(&self, part: Part, out: &mut Writer<'_>) -> Result<(), Full> {
+    fn emit_header(&self, flags: u32, part: Part, out: &mut Writer<'_>) -> Result<(), Full> {
         if self.user.len() > MAX_USER_FIELD {
             return Err(Full);
         }
         out.u64(MAGIC)?;
         out.u64(self.sid)?;
         out.opaque(self.user)?;
-        part.emit(out)
+        part.emit(flags, out)
     }
 }

@@ -15,7 +15,7 @@ pub enum Malformed {
     TooLong,
     /// The packet does not begin with the protocol's magic.
     Magic,
-    /// The order field is not one of the four that exist.
+    /// The order field has a value, or a flag, that does not exist.
     Order,
     /// The operation has no message in this direction.
     Op,
