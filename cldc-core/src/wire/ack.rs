@@ -1,4 +1,4 @@
-//! What a receiver has of a stream of packets, as the packets of extended sessions carry it (docs/protocol.md 8.2).
+//! What a receiver has of a stream of packets, as the packets of extended sessions carry it (docs/protocol.md 7.2).
 
 use nom::Parser;
 

@@ -21,7 +21,7 @@ pub struct Metadata {
     pub flags: InodeFlags,
 }
 
-/// A server's message.
+/// A server's message, without what extended ones say beyond it ([`super::extended`]).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Answer<'a> {
@@ -92,7 +92,12 @@ impl<'a> Answer<'a> {
             | Op::Lock
             | Op::TryLock
             | Op::Unlock
-            | Op::Ack => generic(body).map(|(rest, (code, xid))| (rest, Self::Done { op, xid, code })),
+            | Op::Ack
+            | Op::Resume
+            | Op::GetSequencer
+            | Op::CheckSequencer
+            | Op::PutFenced
+            | Op::DelFenced => generic(body).map(|(rest, (code, xid))| (rest, Self::Done { op, xid, code })),
             Op::Unknown(_) => return Err(Malformed::Op),
         })
     }

@@ -85,6 +85,16 @@ wire_enum! {
         Event = 16 "EVENT",
         /// Acknowledges one piece of a client's message.
         AckFrag = 17 "ACK_FRAG",
+        /// Extended: goes on with a session, from another address or at another server.
+        Resume = 64 "RESUME",
+        /// Extended: asks for the sequencer of a lock that is held.
+        GetSequencer = 65 "GET_SEQUENCER",
+        /// Extended: asks whether a sequencer stands.
+        CheckSequencer = 66 "CHECK_SEQUENCER",
+        /// Extended: PUT, unless the sequencer is stale.
+        PutFenced = 67 "PUT_FENCED",
+        /// Extended: DEL, unless the sequencer is stale.
+        DelFenced = 68 "DEL_FENCED",
     }
 }
 
@@ -133,6 +143,12 @@ wire_enum! {
         TooLarge = 64 "TOO_LARGE",
         /// A limit of the server is reached: sessions, handles, total data.
         Limit = 65 "LIMIT",
+        /// The sequencer does not stand any more: its lock was released, or granted anew.
+        Stale = 66 "STALE",
+        /// The server asks for proof that the client is there now; not an end of anything.
+        Challenge = 67 "CHALLENGE",
+        /// The server does not know the operation.
+        Unsupported = 68 "UNSUPPORTED",
     }
 }
 
@@ -162,6 +178,9 @@ impl Code {
             Self::SigInval => "Bad HMAC signature",
             Self::TooLarge => "Too large for the receiver",
             Self::Limit => "Limit of the server reached",
+            Self::Stale => "Stale sequencer",
+            Self::Challenge => "Proof of presence wanted",
+            Self::Unsupported => "Operation not supported by the server",
             Self::Unknown(_) => "(unknown)",
         }
     }

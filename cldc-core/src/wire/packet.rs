@@ -85,7 +85,7 @@ impl Part {
     }
 }
 
-/// What a packet of an extended session carries beside its message (docs/protocol.md 8.2).
+/// What a packet of an extended session carries beside its message (docs/protocol.md 7.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rider {
     /// What the sender has of the other stream.

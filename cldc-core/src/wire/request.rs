@@ -3,6 +3,7 @@
 use nom::Parser;
 
 use super::codes::{EventMask, LockFlags, Op, OpenMode};
+use super::extended::{Resume, Sequencer};
 use super::limits::{MAX_PATH, MAX_PAYLOAD};
 use super::xdr::{self, Full, Malformed, Parsed, Writer};
 
@@ -70,6 +71,34 @@ pub enum Request<'a> {
     },
     /// Ends the session.
     EndSess,
+    /// Goes on with a session (docs/protocol.md 7.4).
+    Resume(Resume),
+    /// Asks for the sequencer of the lock that a handle holds.
+    GetSequencer {
+        /// The handle.
+        fh: u64,
+    },
+    /// Asks whether a sequencer stands.
+    CheckSequencer {
+        /// The sequencer.
+        sequencer: Sequencer<'a>,
+    },
+    /// Replaces the contents of a file, unless the sequencer is stale.
+    PutFenced {
+        /// The sequencer.
+        sequencer: Sequencer<'a>,
+        /// The handle.
+        fh: u64,
+        /// The new contents, all of them.
+        data: &'a [u8],
+    },
+    /// Deletes a file or an empty directory, unless the sequencer is stale.
+    DelFenced {
+        /// The sequencer.
+        sequencer: Sequencer<'a>,
+        /// The file.
+        path: &'a [u8],
+    },
 }
 
 impl<'a> Request<'a> {
@@ -93,6 +122,17 @@ impl<'a> Request<'a> {
             Op::Lock => lock(true, body),
             Op::TryLock => lock(false, body),
             Op::Unlock => xdr::u64.map(|fh| Self::Unlock { fh }).parse(body),
+            Op::Resume => Resume::parse.map(Self::Resume).parse(body),
+            Op::GetSequencer => xdr::u64.map(|fh| Self::GetSequencer { fh }).parse(body),
+            Op::CheckSequencer => {
+                Sequencer::parse.map(|sequencer| Self::CheckSequencer { sequencer }).parse(body)
+            }
+            Op::PutFenced => (Sequencer::parse, xdr::u64, xdr::opaque(MAX_PAYLOAD))
+                .map(|(sequencer, fh, data)| Self::PutFenced { sequencer, fh, data })
+                .parse(body),
+            Op::DelFenced => (Sequencer::parse, xdr::opaque(MAX_PATH))
+                .map(|(sequencer, path)| Self::DelFenced { sequencer, path })
+                .parse(body),
             _ => return Err(Malformed::Op),
         })
     }
@@ -113,6 +153,11 @@ impl<'a> Request<'a> {
             Self::Lock { wait: false, .. } => Op::TryLock,
             Self::Unlock { .. } => Op::Unlock,
             Self::EndSess => Op::EndSess,
+            Self::Resume(_) => Op::Resume,
+            Self::GetSequencer { .. } => Op::GetSequencer,
+            Self::CheckSequencer { .. } => Op::CheckSequencer,
+            Self::PutFenced { .. } => Op::PutFenced,
+            Self::DelFenced { .. } => Op::DelFenced,
         }
     }
 
@@ -129,7 +174,22 @@ impl<'a> Request<'a> {
                 out.u32(events.0)?;
                 emit_bounded(path, MAX_PATH, out)
             }
-            Self::GetMeta { fh } | Self::Get { fh } | Self::Close { fh } | Self::Unlock { fh } => out.u64(fh),
+            Self::GetMeta { fh }
+            | Self::Get { fh }
+            | Self::Close { fh }
+            | Self::Unlock { fh }
+            | Self::GetSequencer { fh } => out.u64(fh),
+            Self::Resume(ref resume) => resume.emit(out),
+            Self::CheckSequencer { ref sequencer } => sequencer.emit(out),
+            Self::PutFenced { ref sequencer, fh, data } => {
+                sequencer.emit(out)?;
+                out.u64(fh)?;
+                emit_bounded(data, MAX_PAYLOAD, out)
+            }
+            Self::DelFenced { ref sequencer, path } => {
+                sequencer.emit(out)?;
+                emit_bounded(path, MAX_PATH, out)
+            }
             Self::Put { fh, data } => {
                 out.u64(fh)?;
                 emit_bounded(data, MAX_PAYLOAD, out)
