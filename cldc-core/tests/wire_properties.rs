@@ -2,16 +2,20 @@
 //! comes in makes it panic, and nothing that was changed on the way verifies.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by panic")]
 
+use cldc_core::wire::extended::{
+    self, EventDetail, Features, Hello, MAX_ADDRESSES, Master, Resume, Sequencer, Welcome,
+};
 use cldc_core::wire::limits::{
     FOOTER, MAX_MESSAGE, MAX_PACKET, MAX_PATH, MAX_PAYLOAD, MAX_USER_FIELD, PIECE,
 };
 use cldc_core::wire::{
-    Answer, Code, EventMask, Forged, Full, InodeFlags, Key, LockFlags, Malformed, Metadata, Op, OpenMode,
-    Packet, Part, Request, Seal, Writer, answer, dirent, xdr,
+    Ack, Answer, Code, EventMask, Forged, Full, InodeFlags, Key, LockFlags, Malformed, Metadata, Op,
+    OpenMode, Packet, Part, Request, Rider, Seal, Writer, answer, dirent, xdr,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use std::net::SocketAddr;
 
 /// The values that messages are made of.
 #[derive(Clone, Debug)]
@@ -27,6 +31,7 @@ impl Fields {
     /// One request of each kind.
     fn requests(&self) -> Vec<Request<'_>> {
         let ([fh, ..], [flags, events], path, data) = (self.numbers, self.flags, &self.path, &self.data);
+        let sequencer = self.sequencer();
         vec![
             Request::Nop,
             Request::NewSess { extension: data },
@@ -40,7 +45,37 @@ impl Fields {
             Request::Lock { fh, flags: LockFlags(flags), wait: false },
             Request::Unlock { fh },
             Request::EndSess,
+            Request::Resume(Resume { hello: self.hello(), cookie: fh, oldest: self.numbers[1] }),
+            Request::GetSequencer { fh },
+            Request::CheckSequencer { sequencer },
+            Request::PutFenced { sequencer, fh, data },
+            Request::DelFenced { sequencer, path },
         ]
+    }
+
+    fn sequencer(&self) -> Sequencer<'_> {
+        let [inode, generation, ..] = self.numbers;
+        Sequencer { inode, generation, mode: LockFlags(self.flags[0]), path: &self.path }
+    }
+
+    fn hello(&self) -> Hello {
+        let ([features, lease_ms], [window, max_message, ..]) = (self.flags, self.numbers.map(|n| n as u32));
+        Hello { version: window.max(1), features: Features(features), lease_ms, window, max_message }
+    }
+
+    fn welcome(&self, servers: &[SocketAddr]) -> Welcome {
+        let [_, epoch, grace_ms, window, max_message, requests] = self.numbers;
+        Welcome {
+            version: self.flags[0].max(1),
+            features: Features(self.flags[1]),
+            epoch,
+            lease_ms: self.flags[0],
+            grace_ms: grace_ms as u32,
+            window: window as u32,
+            max_message: max_message as u32,
+            requests: requests as u32,
+            servers: servers.iter().copied().collect(),
+        }
     }
 
     /// One answer of each kind, and one for each operation that is answered by a code alone.
@@ -99,6 +134,7 @@ struct Unsigned {
     part: Part,
     number: u64,
     piece: Vec<u8>,
+    rider: Option<Rider>,
 }
 
 impl Unsigned {
@@ -109,7 +145,7 @@ impl Unsigned {
     fn emit(&self, buffer: &mut [u8]) -> Result<usize, Full> {
         let key = self.key();
         let seal = Seal { sid: self.sid, user: &self.user, key: &key };
-        seal.emit(self.part, self.number, &self.piece, buffer)
+        seal.emit_with(self.rider, self.part, self.number, &self.piece, buffer)
     }
 
     fn emit_shifted(&self, junk: [u8; 8], buffer: &mut [u8]) -> Result<usize, Full> {
@@ -127,15 +163,22 @@ fn packet(longest_piece: usize) -> impl Strategy<Value = Unsigned> {
         part(),
         any::<u64>(),
         vec(any::<u8>(), 0..=longest_piece),
+        rider(),
     )
-        .prop_map(|(sid, user, secret, part, number, piece)| Unsigned {
+        .prop_map(|(sid, user, secret, part, number, piece, rider)| Unsigned {
             sid,
             user,
             secret,
             part,
             number,
             piece,
+            rider,
         })
+}
+
+fn rider() -> impl Strategy<Value = Option<Rider>> {
+    let rider = |(next, held, loose)| Rider { ack: Ack { next, held }, loose };
+    proptest::option::of(any::<(u64, u64, bool)>().prop_map(rider))
 }
 
 /// What `emit` writes. Asserts also that any smaller buffer is refused.
@@ -208,7 +251,7 @@ proptest! {
         prop_assert_eq!(packet.verify(&unsigned.key()), Ok(()));
         prop_assert_eq!((packet.sid, packet.user), (unsigned.sid, &unsigned.user[..]));
         prop_assert_eq!((packet.part, packet.number), (unsigned.part, unsigned.number));
-        prop_assert_eq!(packet.piece, &unsigned.piece[..]);
+        prop_assert_eq!((packet.piece, packet.rider), (&unsigned.piece[..], unsigned.rider));
         prop_assert_eq!(unsigned.emit(&mut buffer[..len - 1]), Err(Full));
     }
 
@@ -221,6 +264,43 @@ proptest! {
         prop_assert_eq!(packet.verify_shifted(&unsigned.key()), Ok(unsigned.number));
         prop_assert_eq!((packet.part, packet.piece), (unsigned.part, &unsigned.piece[..]));
         prop_assert_eq!(unsigned.emit_shifted(junk, &mut buffer[..len - 1]), Err(Full));
+    }
+
+    #[test]
+    fn what_is_negotiated_decodes_to_itself_whatever_a_newer_peer_adds(
+        fields in fields(),
+        servers in vec(any::<SocketAddr>().prop_map(|to| SocketAddr::new(to.ip(), to.port())), 0..=MAX_ADDRESSES),
+        more in vec(any::<u8>(), 0..40),
+    ) {
+        let after_result = |emit: &dyn Fn(&mut Writer<'_>) -> Result<(), Full>| {
+            let result = Answer::Done { op: Op::NewSess, xid: 1, code: Code::Ok };
+            let whole = written(|out| result.emit(out).and_then(|()| emit(out)));
+            [whole, more.clone()].concat()
+        };
+        let hello = fields.hello();
+        prop_assert_eq!(Hello::of(&[written(|out| hello.emit(out)), more.clone()].concat()), Some(hello));
+        let welcome = fields.welcome(&servers);
+        prop_assert_eq!(Welcome::of(&after_result(&|out| welcome.emit(out))), Some(welcome));
+        let sequencer = fields.sequencer();
+        let locked = after_result(&|out| sequencer.emit(out));
+        prop_assert_eq!(Sequencer::of(&locked), Some(sequencer));
+        let master = Master { epoch: fields.numbers[0], address: servers.first().copied() };
+        prop_assert_eq!(Master::of(&[written(|out| master.emit(out)), more.clone()].concat()), Some(master));
+    }
+
+    #[test]
+    fn more_addresses_than_are_kept_and_families_that_nobody_knows_do_no_harm(
+        count in 0_u32..40,
+        kinds in vec(0_u16..8, 40),
+        bytes in vec(any::<u8>(), 0..400),
+    ) {
+        let mut body = [1_u64.to_be_bytes().to_vec(), count.to_be_bytes().to_vec()].concat();
+        for (kind, piece) in kinds.iter().zip(bytes.chunks(20)) {
+            body.extend_from_slice(&[&kind.to_be_bytes()[..], piece].concat());
+        }
+        if let Some(master) = Master::of(&body) {
+            prop_assert_eq!(master.epoch, 1);
+        }
     }
 
     #[test]
@@ -265,6 +345,11 @@ proptest! {
         let _ = Request::parse(op, &bytes);
         let _ = Answer::parse(op, &bytes);
         let _ = answer::outcome(&bytes);
+        let _ = (Hello::of(&bytes), Welcome::of(&bytes), Master::of(&bytes), Sequencer::of(&bytes));
+        let _ = (EventDetail::of(&bytes), extended::epoch(&bytes), extended::challenge(&bytes));
+        if let Some((_, stands)) = extended::resumed(&bytes) {
+            prop_assert!(stands.count() <= bytes.len());
+        }
         prop_assert!(dirent::Names::new(&bytes).count() <= bytes.len());
     }
 
@@ -309,7 +394,8 @@ fn pieces_of_every_size_end_where_the_footer_begins() {
         for size in 0..=PIECE {
             let piece = vec![0x5a; size];
             let (user, secret) = (user.clone(), b"key".to_vec());
-            let unsigned = Unsigned { sid: 1, user, secret, part, number: 2, piece };
+            let rider = Some(Rider { ack: Ack::default(), loose: false });
+            let unsigned = Unsigned { sid: 1, user, secret, part, number: 2, piece, rider };
             let len = unsigned.emit(&mut buffer).unwrap();
             assert_eq!(Packet::parse(&buffer[..len]).unwrap().piece, &unsigned.piece);
         }
@@ -356,7 +442,8 @@ fn names_of_the_longest_length_are_carried_and_longer_ones_refused() {
     assert_eq!(Answer::parse(Op::Get, &[&[0; 48], &path[..]].concat()), Err(Malformed::TooLong));
 
     let user = vec![b'u'; MAX_USER_FIELD + 1];
-    let unsigned = Unsigned { sid: 1, user, secret: vec![1], part: Part::Middle, number: 1, piece: vec![] };
+    let unsigned =
+        Unsigned { sid: 1, user, secret: vec![1], part: Part::Middle, number: 1, piece: vec![], rider: None };
     assert_eq!(unsigned.emit(&mut [0; 512]), Err(Full));
 }
 
@@ -378,8 +465,15 @@ fn a_datagram_shorter_than_a_footer_is_refused() {
 #[test]
 fn a_length_field_larger_than_the_datagram_is_refused() {
     let mut buffer = [0; MAX_PACKET];
-    let unsigned =
-        Unsigned { sid: 1, user: b"u".to_vec(), secret: vec![1], part: Part::Last, number: 1, piece: vec![] };
+    let unsigned = Unsigned {
+        sid: 1,
+        user: b"u".to_vec(),
+        secret: vec![1],
+        part: Part::Last,
+        number: 1,
+        piece: vec![],
+        rider: None,
+    };
     let len = unsigned.emit(&mut buffer).unwrap();
     let user_len = 16..20;
     for (said, why) in [

@@ -7,6 +7,7 @@
 mod answers;
 #[path = "../common/mod.rs"]
 mod common;
+mod extended;
 mod framing;
 mod requests;
 
@@ -108,7 +109,9 @@ fn golden_packets_are_what_is_encoded() {
 #[test]
 fn every_operation_has_a_golden_packet_in_each_direction_that_it_goes() {
     let ops = |table: &[Golden]| table.iter().map(Golden::op).collect::<Vec<_>>();
-    let (requests, answers) = (ops(requests::GOLDEN), ops(answers::GOLDEN));
+    let (extended_requests, extended_answers) = extended::ops();
+    let requests = [ops(requests::GOLDEN), extended_requests].concat();
+    let answers = [ops(answers::GOLDEN), extended_answers].concat();
     for op in Op::ALL {
         let from_client = !matches!(op, Op::Ping | Op::NotMaster | Op::Event | Op::AckFrag);
         assert_eq!(requests.contains(op), from_client, "requests: {op:?}");

@@ -1,5 +1,6 @@
 //! The codec: whatever decodes must encode again, to the same bytes where the protocol leaves no choice.
 
+use cldc_core::wire::extended::{self, EventDetail, Hello, Master, Sequencer, Welcome};
 use cldc_core::wire::limits::{FOOTER, MAC};
 use cldc_core::wire::{
     Answer, Forged, Full, Key, Op, Packet, Request, Seal, Writer, answer, dirent as directory,
@@ -12,8 +13,9 @@ pub fn packet(data: &[u8]) {
     let seal = Seal { sid: packet.sid, user: packet.user, key: &key };
     let mut buffer = vec![0; data.len()];
 
-    let len =
-        seal.emit(packet.part, packet.number, packet.piece, &mut buffer).expect("the packet fitted before");
+    let len = seal
+        .emit_with(packet.rider, packet.part, packet.number, packet.piece, &mut buffer)
+        .expect("the packet fitted before");
     assert_eq!(len, data.len(), "the length changed");
     let again = Packet::parse(&buffer).expect("own packets decode");
     assert_eq!(again.verify(&key), Ok(()), "own packets verify");
@@ -26,15 +28,22 @@ pub fn packet(data: &[u8]) {
     }
 
     let _ = packet.verify_shifted(&key);
-    let shifted = seal.emit_shifted(packet.part, packet.number, packet.piece, [0x5a; 8], &mut buffer);
-    assert_eq!(shifted, Ok(data.len()));
-    let again = Packet::parse(&buffer).expect("own packets decode");
-    assert_eq!(again.verify(&key), Err(Forged));
-    assert_eq!(again.verify_shifted(&key), Ok(packet.number));
-
+    if packet.rider.is_none() {
+        shifted(&packet, &key, &mut buffer);
+    }
     if let Some(op) = packet.part.op() {
         message(op, packet.piece);
     }
+}
+
+/// The same packet with the other footer.
+fn shifted(packet: &Packet<'_>, key: &Key, buffer: &mut [u8]) {
+    let seal = Seal { sid: packet.sid, user: packet.user, key };
+    let len = seal.emit_shifted(packet.part, packet.number, packet.piece, [0x5a; 8], buffer);
+    assert_eq!(len, Ok(buffer.len()));
+    let again = Packet::parse(buffer).expect("own packets decode");
+    assert_eq!(again.verify(key), Err(Forged));
+    assert_eq!(again.verify_shifted(key), Ok(packet.number));
 }
 
 /// One message body in both directions; the first byte chooses the operation.
@@ -66,6 +75,23 @@ fn message(op: Op, body: &[u8]) {
         assert_eq!(Answer::parse(answer.op(), &bytes), Ok(answer));
     }
     let _ = answer::outcome(body);
+    extended_parts(body);
+}
+
+/// What extended peers say behind a plain body.
+fn extended_parts(body: &[u8]) {
+    if let Some(hello) = Hello::of(body) {
+        assert_eq!(Hello::of(&emitted(body, |out| hello.emit(out))), Some(hello));
+    }
+    // A list of addresses may hold some that are not kept: it is shorter when it is written again.
+    if let Some(master) = Master::of(body) {
+        assert_eq!(Master::of(&emitted(body, |out| master.emit(out))), Some(master));
+    }
+    let _ = (Welcome::of(body), Sequencer::of(body), EventDetail::of(body));
+    let _ = (extended::challenge(body), extended::epoch(body));
+    if let Some((_, stands)) = extended::resumed(body) {
+        assert!(stands.count() <= body.len());
+    }
 }
 
 /// What `emit` writes for a message that was decoded from `body`; less room than that must be refused.
@@ -83,7 +109,7 @@ fn emitted(body: &[u8], emit: impl Fn(&mut Writer<'_>) -> Result<(), Full>) -> V
 }
 
 fn fields<'a>(packet: &Packet<'a>) -> impl PartialEq + std::fmt::Debug + use<'a> {
-    (packet.sid, packet.user, packet.part, packet.number, packet.piece)
+    (packet.sid, packet.user, packet.part, packet.number, packet.piece, packet.rider)
 }
 
 /// Whether the zeros after the user's name are zeros: a packet with others decodes, but is not what we would send.
