@@ -1,6 +1,6 @@
 //! What commands do to sessions and locks, each request once. What they do to files is in `files`.
 
-use super::effects::{Effects, Notice, Reply};
+use super::effects::{Effects, Reply};
 use super::limits::LimitKind;
 use super::lock::{Claim, Grant, Outcome, Owner};
 use super::session::{Handle, Seen, Session};
@@ -14,12 +14,12 @@ impl Database {
         match &command.action {
             Action::BeginEpoch => self.begin_epoch(command),
             Action::SetLimits(limits) => self.limits = limits.clamped(),
-            Action::OpenSession { sid, user, peer, xid, number } => {
-                let session = Session::new(*user, *peer, *xid, *number);
+            Action::OpenSession { sid, user, peer, xid, order, terms } => {
+                let session = Session::new(*user, *peer, *xid, *order, *terms);
                 effects.reply = Some(Reply::Code(self.open_session(*sid, session, &mut effects)));
             }
-            Action::Request { sid, xid, number, settled, write } => {
-                effects.reply = self.request(command.at, *sid, *xid, *number, settled, write, &mut effects);
+            Action::Request { sid, xid, order, settled, write } => {
+                effects.reply = self.request(command.at, *sid, *xid, *order, settled, write, &mut effects);
             }
             Action::ExpireSession { sid } => {
                 // A master that was deposed may have given the session less time than it was promised since.
@@ -40,7 +40,13 @@ impl Database {
 
     fn open_session(&mut self, sid: u64, new: Session, effects: &mut Effects) -> Code {
         if let Some(old) = self.sessions.get(sid) {
-            let same = (old.user, old.peer, old.xid, old.number) == (new.user, new.peer, new.xid, new.number);
+            // The terms are the server's answer, which may differ when the same request comes again. Whether there are
+            // any is the client's wish.
+            let request = |session: &Session| {
+                let Session { user, peer, xid, order, terms, .. } = *session;
+                (user, peer, xid, order, terms.is_some())
+            };
+            let same = request(old) == request(&new);
             return if same { Code::Ok } else { Code::SessExists };
         }
         if self.sessions.total().sessions >= self.limits.sessions {
@@ -61,14 +67,14 @@ impl Database {
         at: u64,
         sid: u64,
         xid: u64,
-        number: u64,
+        order: u64,
         settled: &Settled,
         write: &Write,
         effects: &mut Effects,
     ) -> Option<Reply> {
         self.sessions.settle(sid, settled);
         let Some(session) = self.sessions.get(sid) else { return Some(Reply::Code(Code::SessInval)) };
-        match session.seen(xid, number) {
+        match session.seen(xid, order) {
             Seen::Executed(reply) => return Some(reply),
             Seen::Settled => return None,
             // The end of a session needs no room: nothing of it stays.
@@ -79,7 +85,7 @@ impl Database {
         }
         let reply = Reply::from(self.execute(at, sid, write, effects));
         if let Some(session) = self.sessions.get_mut(sid) {
-            session.record(xid, number, reply);
+            session.record(xid, order, reply);
         }
         Some(reply)
     }
@@ -89,9 +95,15 @@ impl Database {
             Write::Open { mode, events, path } => {
                 return self.open(at, sid, *mode, *events, path, effects).map(Reply::Opened);
             }
-            Write::Put { fh, data } => self.put(at, Owner { sid, fh: *fh }, data, effects)?,
+            Write::Put { fh, data, fence } => {
+                self.check_fence(fence.as_ref())?;
+                self.put(at, Owner { sid, fh: *fh }, data, effects)?;
+            }
             Write::Close { fh } => self.close(Owner { sid, fh: *fh }, effects)?,
-            Write::Del { path } => self.delete(at, path, effects)?,
+            Write::Del { path, fence } => {
+                self.check_fence(fence.as_ref())?;
+                self.delete(at, path, effects)?;
+            }
             Write::Lock { fh, flags, wait } => return self.lock(Owner { sid, fh: *fh }, *flags, *wait),
             Write::Unlock { fh } => self.unlock(Owner { sid, fh: *fh }, effects)?,
             Write::EndSession => self.end_session(sid, effects),
@@ -115,16 +127,19 @@ impl Database {
         if handle.ticket.is_some() {
             return Err(Code::LockConflict);
         }
-        let claim = Claim { owner, shared: flags.contains(LockFlags::SHARED) };
-        let (ticket, code) = match self.locks.request(inode, claim, wait) {
-            Outcome::Granted(ticket) => (ticket, Code::Ok),
-            Outcome::Queued(ticket) => (ticket, Code::LockPending),
+        let shared = flags.contains(LockFlags::SHARED);
+        let (ticket, reply) = match self.locks.request(inode, Claim { owner, shared }, wait) {
+            Outcome::Granted(ticket) => {
+                let generation = self.locks.generation(inode);
+                (ticket, Reply::Locked { inode, generation, shared })
+            }
+            Outcome::Queued(ticket) => (ticket, Reply::Code(Code::LockPending)),
             Outcome::Conflict => return Err(Code::LockConflict),
         };
         if let Some(handle) = self.sessions.handle_mut(owner) {
             handle.ticket = Some(ticket);
         }
-        Ok(Reply::Code(code))
+        Ok(reply)
     }
 
     fn unlock(&mut self, owner: Owner, effects: &mut Effects) -> Result<(), Code> {
@@ -132,11 +147,11 @@ impl Database {
         if !handle.mode.contains(OpenMode::LOCK) {
             return Err(Code::ModeInval);
         }
-        let claim = claim_of(&handle).ok_or(Code::LockInval)?;
+        let claim = claim_of(handle).ok_or(Code::LockInval)?;
         if let Some(handle) = self.sessions.handle_mut(owner) {
             handle.ticket = None;
             // Sent again later, it would announce a lock that is no longer held.
-            handle.unsettled = handle.unsettled.without(EventMask::LOCKED);
+            handle.keep_pending(|pending| pending.event != EventMask::LOCKED);
         }
         self.release(&[claim], effects);
         Ok(())
@@ -151,11 +166,10 @@ impl Database {
     }
 
     /// Sends an event to a handle, and remembers it until the client has acknowledged it.
-    pub(super) fn notify(&mut self, to: Owner, events: EventMask, version: u64, effects: &mut Effects) {
+    pub(super) fn notify(&mut self, to: Owner, event: EventMask, version: u64, effects: &mut Effects) {
         let Some(handle) = self.sessions.handle_mut(to) else { return };
-        handle.unsettled = handle.unsettled.with(events);
-        handle.serial = handle.serial.saturating_add(1);
-        effects.events.push(Notice { sid: to.sid, fh: to.fh, events, version, serial: handle.serial });
+        let pending = handle.note(event, version);
+        effects.events.push(pending.notice(to));
     }
 }
 

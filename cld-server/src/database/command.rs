@@ -1,7 +1,8 @@
 //! Commands: everything that changes the replicated state, and how they stand in the log.
 
 use super::limits::Limits;
-use super::session::UserName;
+use super::sequencer::Sequencer;
+use super::session::{Terms, UserName};
 use crate::codec::{CodecError, Reader, Writer};
 use cldc_core::wire::codes::{EventMask, LockFlags, OpenMode};
 use std::net::SocketAddr;
@@ -10,7 +11,7 @@ use std::sync::Arc;
 /// Longest entry of the log, in bytes.
 pub const ENTRY_MAX: usize = 1 << 20;
 /// The version of the commands' format.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 
 /// A change of the replicated state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,8 +41,10 @@ pub enum Action {
         peer: SocketAddr,
         /// The request's id.
         xid: u64,
-        /// The client's packet number of the request.
-        number: u64,
+        /// Its place in the order of the session's requests (see [`Action::Request`]): all others come after it.
+        order: u64,
+        /// What an extended session agreed on; `None` for a plain one, whose lease is always 60 s.
+        terms: Option<Terms>,
     },
     /// A client changes something.
     Request {
@@ -49,8 +52,10 @@ pub enum Action {
         sid: u64,
         /// The request's id, different from those of other requests without an acknowledged reply.
         xid: u64,
-        /// The client's packet number of the request: requests of a session are proposed in the order of it.
-        number: u64,
+        /// What the requests of a session are ordered by, and proposed in the order of. It only grows, modulo 2^64.
+        /// Of a plain session, the packet number; of an extended one, the position in the client's count of its
+        /// requests, which stays the same when the session is resumed (protocol.md 7.2).
+        order: u64,
         /// What the client has acknowledged since the session's last command.
         settled: Settled,
         /// The change.
@@ -81,6 +86,8 @@ pub enum Write {
         fh: u64,
         /// The new contents.
         data: Arc<[u8]>,
+        /// Nothing is written unless this stands when the request takes effect.
+        fence: Option<Sequencer>,
     },
     /// Closes a handle.
     Close {
@@ -91,6 +98,8 @@ pub enum Write {
     Del {
         /// Where, as the client wrote it.
         path: Arc<[u8]>,
+        /// Nothing is deleted unless this stands when the request takes effect.
+        fence: Option<Sequencer>,
     },
     /// Takes a file's lock.
     Lock {
@@ -209,19 +218,20 @@ impl Command {
                 out.u8(1);
                 limits.encode(out);
             }
-            Action::OpenSession { sid, user, peer, xid, number } => {
+            Action::OpenSession { sid, user, peer, xid, order, terms } => {
                 out.u8(2);
                 out.u64(*sid);
                 encode_user(user, out);
                 out.socket_addr(*peer);
                 out.u64(*xid);
-                out.u64(*number);
+                out.u64(*order);
+                Terms::encode(*terms, out);
             }
-            Action::Request { sid, xid, number, settled, write } => {
+            Action::Request { sid, xid, order, settled, write } => {
                 out.u8(3);
                 out.u64(*sid);
                 out.u64(*xid);
-                out.u64(*number);
+                out.u64(*order);
                 settled.encode(out);
                 write.encode(out);
             }
@@ -242,12 +252,13 @@ impl Command {
                 user: decode_user(input)?,
                 peer: input.socket_addr()?,
                 xid: input.u64()?,
-                number: input.u64()?,
+                order: input.u64()?,
+                terms: Terms::decode(input)?,
             },
             3 => Action::Request {
                 sid: input.u64()?,
                 xid: input.u64()?,
-                number: input.u64()?,
+                order: input.u64()?,
                 settled: Settled::decode(input)?,
                 write: Write::decode(input)?,
             },
@@ -267,18 +278,20 @@ impl Write {
                 out.u32(events.0);
                 out.bytes(path);
             }
-            Self::Put { fh, data } => {
+            Self::Put { fh, data, fence } => {
                 out.u8(1);
                 out.u64(*fh);
                 out.bytes(data);
+                Sequencer::encode_fence(fence.as_ref(), out);
             }
             Self::Close { fh } => {
                 out.u8(2);
                 out.u64(*fh);
             }
-            Self::Del { path } => {
+            Self::Del { path, fence } => {
                 out.u8(3);
                 out.bytes(path);
+                Sequencer::encode_fence(fence.as_ref(), out);
             }
             Self::Lock { fh, flags, wait } => {
                 out.u8(4);
@@ -301,9 +314,13 @@ impl Write {
                 events: EventMask(input.u32()?),
                 path: input.bytes(ENTRY_MAX)?.into(),
             },
-            1 => Self::Put { fh: input.u64()?, data: input.bytes(ENTRY_MAX)?.into() },
+            1 => Self::Put {
+                fh: input.u64()?,
+                data: input.bytes(ENTRY_MAX)?.into(),
+                fence: Sequencer::decode_fence(input)?,
+            },
             2 => Self::Close { fh: input.u64()? },
-            3 => Self::Del { path: input.bytes(ENTRY_MAX)?.into() },
+            3 => Self::Del { path: input.bytes(ENTRY_MAX)?.into(), fence: Sequencer::decode_fence(input)? },
             4 => Self::Lock { fh: input.u64()?, flags: LockFlags(input.u32()?), wait: input.bool()? },
             5 => Self::Unlock { fh: input.u64()? },
             6 => Self::EndSession,

@@ -33,6 +33,16 @@ pub enum Reply {
     Code(Code),
     /// OPEN succeeded with this handle.
     Opened(u64),
+    /// LOCK or TRYLOCK got the lock at once. With the path it makes the
+    /// [`Sequencer`](super::Sequencer): [`Database::sequencer_of`](super::Database::sequencer_of).
+    Locked {
+        /// The file.
+        inode: u64,
+        /// The generation of its lock.
+        generation: u64,
+        /// Whether others may hold it at the same time.
+        shared: bool,
+    },
 }
 
 impl From<Result<Self, Code>> for Reply {
@@ -55,6 +65,12 @@ impl Reply {
                 out.u8(1);
                 out.u64(fh);
             }
+            Self::Locked { inode, generation, shared } => {
+                out.u8(2);
+                out.u64(inode);
+                out.u64(generation);
+                out.bool(shared);
+            }
         }
     }
 
@@ -62,6 +78,7 @@ impl Reply {
         match input.u8()? {
             0 => Ok(Self::Code(Code::from_wire(input.u32()?.cast_signed()))),
             1 => Ok(Self::Opened(input.u64()?)),
+            2 => Ok(Self::Locked { inode: input.u64()?, generation: input.u64()?, shared: input.bool()? }),
             other => Err(CodecError::Invalid { what: "kind of reply", value: other.into() }),
         }
     }
@@ -78,7 +95,8 @@ pub struct Notice {
     pub events: EventMask,
     /// The version of the file when it happened.
     pub version: u64,
-    /// The number of this event among those of the handle, from 1. The client's acknowledgement comes back as
+    /// The number of this event among those of the handle, from 1: it rises by one, also over events that are not sent
+    /// again because a later one of their kind superseded them. The client's acknowledgement comes back as
     /// [`Settled::events`](super::Settled::events) with it.
     pub serial: u64,
 }

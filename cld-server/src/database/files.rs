@@ -102,7 +102,7 @@ impl Database {
     fn take_file_away(&mut self, owner: Owner, version: u64, effects: &mut Effects) {
         let Ok((inode, handle)) = self.handle(owner) else { return };
         let waits = handle.ticket.is_some_and(|ticket| !self.locks.holds(inode, ticket));
-        let granted = handle.unsettled.contains(EventMask::LOCKED);
+        let granted = handle.unsettled().contains(EventMask::LOCKED);
         if handle.events.contains(EventMask::DELETED) || waits || granted {
             self.sessions.orphan(owner);
             self.notify(owner, EventMask::DELETED, version, effects);

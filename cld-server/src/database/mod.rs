@@ -13,6 +13,7 @@ mod limits;
 mod lock;
 mod namespace;
 mod path;
+mod sequencer;
 mod session;
 mod snapshot;
 #[cfg(test)]
@@ -23,7 +24,8 @@ pub use effects::{Effects, Notice, Reply};
 pub use limits::{HANDLES_MAX, INODE_COST, LimitKind, Limits, REPLIES_MAX, Totals, Usage};
 pub use lock::{Claim, Owner};
 pub use namespace::{File, Meta};
-pub use session::{Handle, Session, UserName};
+pub use sequencer::Sequencer;
+pub use session::{Handle, Pending, Session, Terms, UserName};
 pub use snapshot::{Snapshot, SnapshotError};
 
 use cldc_core::wire::codes::{Code, OpenMode};
@@ -155,9 +157,9 @@ impl Database {
     }
 
     /// A handle whose file exists, with that file's number.
-    fn handle(&self, owner: Owner) -> Result<(u64, Handle), Code> {
+    fn handle(&self, owner: Owner) -> Result<(u64, &Handle), Code> {
         let session = self.sessions.get(owner.sid).ok_or(Code::SessInval)?;
         let handle = session.handle(owner.fh).ok_or(Code::FhInval)?;
-        Ok((handle.inode.ok_or(Code::FhInval)?, *handle))
+        Ok((handle.inode.ok_or(Code::FhInval)?, handle))
     }
 }

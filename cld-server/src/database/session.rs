@@ -1,9 +1,10 @@
 //! Sessions, their handles, and the table of replies that makes every request take effect exactly once.
 
 use super::command::Settled;
-use super::effects::Reply;
+use super::effects::{Notice, Reply};
 use super::limits::{REPLIES_MAX, Usage};
 use super::lock::Owner;
+use crate::codec::{CodecError, Reader, Writer};
 use cldc_core::wire::codes::{EventMask, OpenMode};
 use cldc_core::wire::limits::MAX_USER;
 use imbl::{OrdMap, OrdSet};
@@ -50,8 +51,52 @@ impl std::fmt::Debug for UserName {
     }
 }
 
-/// An open file.
+/// What was agreed when an extended session was opened (extensions.md 1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Terms {
+    /// How long the session lives without a sign of its client, in milliseconds.
+    pub lease_ms: u32,
+    /// How much longer it may still be resumed, in milliseconds.
+    pub grace_ms: u32,
+}
+
+impl Terms {
+    pub(super) fn encode(terms: Option<Self>, out: &mut Writer) {
+        out.bool(terms.is_some());
+        if let Some(Self { lease_ms, grace_ms }) = terms {
+            out.u32(lease_ms);
+            out.u32(grace_ms);
+        }
+    }
+
+    pub(super) fn decode(input: &mut Reader<'_>) -> Result<Option<Self>, CodecError> {
+        let is_extended = input.bool()?;
+        is_extended.then(|| Ok(Self { lease_ms: input.u32()?, grace_ms: input.u32()? })).transpose()
+    }
+}
+
+/// An event that the client has not acknowledged yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// What happened: one bit.
+    pub event: EventMask,
+    /// The version of the file when it happened.
+    pub version: u64,
+    /// The number of this event among those of the handle, from 1.
+    pub serial: u64,
+}
+
+impl Pending {
+    /// This event as one for a handle.
+    #[must_use]
+    pub const fn notice(&self, to: Owner) -> Notice {
+        let Self { event, version, serial } = *self;
+        Notice { sid: to.sid, fh: to.fh, events: event, version, serial }
+    }
+}
+
+/// An open file.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Handle {
     /// Its number in the session.
     pub fh: u64,
@@ -64,10 +109,44 @@ pub struct Handle {
     pub mode: OpenMode,
     /// What it wants to hear of.
     pub events: EventMask,
-    /// Events sent that the client has not acknowledged yet: a new master sends them again.
-    pub unsettled: EventMask,
-    /// The number of events sent so far.
+    /// Events that the client has not acknowledged yet, which a new master sends again: the last one of each kind, in
+    /// the order of their serial numbers.
+    pub pending: Vec<Pending>,
+    /// The number of events so far.
     pub serial: u64,
+}
+
+impl Handle {
+    /// What the client has not acknowledged to have been told of.
+    #[must_use]
+    pub fn unsettled(&self) -> EventMask {
+        self.pending.iter().fold(EventMask::NONE, |all, pending| all.with(pending.event))
+    }
+
+    /// The events that the client of session `sid` has not acknowledged, as they were first told.
+    pub fn notices(&self, sid: u64) -> impl Iterator<Item = Notice> {
+        let owner = Owner { sid, fh: self.fh };
+        self.pending.iter().map(move |pending| pending.notice(owner))
+    }
+
+    /// Notes an event. It supersedes an earlier one of its kind.
+    pub(super) fn note(&mut self, event: EventMask, version: u64) -> Pending {
+        self.serial = self.serial.saturating_add(1);
+        let pending = Pending { event, version, serial: self.serial };
+        self.pending.retain(|earlier| earlier.event != event);
+        // There are few kinds of events, and many handles.
+        self.pending.reserve_exact(1);
+        self.pending.push(pending);
+        pending
+    }
+
+    /// Forgets the pending events that are not to be kept.
+    pub(super) fn keep_pending(&mut self, keep: impl Fn(&Pending) -> bool) {
+        self.pending.retain(keep);
+        if self.pending.is_empty() {
+            self.pending = Vec::new();
+        }
+    }
 }
 
 /// A client's session.
@@ -79,10 +158,12 @@ pub struct Session {
     pub peer: SocketAddr,
     /// The request id of the NEW_SESS that opened it.
     pub xid: u64,
-    /// The client's packet number of that NEW_SESS.
-    pub number: u64,
-    /// The highest packet number of the client among the requests executed.
-    pub last_number: u64,
+    /// The place of that NEW_SESS in the order of the session's requests: of a plain session its packet number.
+    pub order: u64,
+    /// The highest order among the requests executed.
+    pub last_order: u64,
+    /// What an extended session agreed on; `None` for a plain one.
+    pub terms: Option<Terms>,
     /// The number that the next handle gets.
     pub next_fh: u64,
     /// The handles, in the order of their numbers.
@@ -105,13 +186,20 @@ pub(super) enum Seen {
 }
 
 impl Session {
-    pub(super) const fn new(user: UserName, peer: SocketAddr, xid: u64, number: u64) -> Self {
+    pub(super) const fn new(
+        user: UserName,
+        peer: SocketAddr,
+        xid: u64,
+        order: u64,
+        terms: Option<Terms>,
+    ) -> Self {
         Self {
             user,
             peer,
             xid,
-            number,
-            last_number: number,
+            order,
+            last_order: order,
+            terms,
             next_fh: FIRST_FH,
             handles: Vec::new(),
             replies: Vec::new(),
@@ -130,12 +218,12 @@ impl Session {
         self.handles.get_mut(at)
     }
 
-    /// Looks a request up by its id, and by its packet number: numbers only grow (modulo 2^64), so that a request that
-    /// is not above the last one executed was itself executed, even if its reply is settled and forgotten.
-    pub(super) fn seen(&self, xid: u64, number: u64) -> Seen {
+    /// Looks a request up by its id, and by its order: that only grows (modulo 2^64), so that a request that is not
+    /// above the last one executed was itself executed, even if its reply is settled and forgotten.
+    pub(super) fn seen(&self, xid: u64, order: u64) -> Seen {
         if let Some(&(_, reply)) = self.replies.iter().find(|(recorded, _)| *recorded == xid) {
             Seen::Executed(reply)
-        } else if number.wrapping_sub(self.last_number).cast_signed() <= 0 {
+        } else if order.wrapping_sub(self.last_order).cast_signed() <= 0 {
             Seen::Settled
         } else if self.replies.len() >= REPLIES_MAX {
             Seen::NoRoom
@@ -144,8 +232,8 @@ impl Session {
         }
     }
 
-    pub(super) fn record(&mut self, xid: u64, number: u64, reply: Reply) {
-        self.last_number = number;
+    pub(super) fn record(&mut self, xid: u64, order: u64, reply: Reply) {
+        self.last_order = order;
         push_small(&mut self.replies, (xid, reply));
     }
 }
@@ -241,8 +329,8 @@ impl Sessions {
         let session = self.get_mut(sid)?;
         let fh = session.next_fh;
         session.next_fh = fh.saturating_add(1);
-        let unsettled = EventMask::NONE;
-        let handle = Handle { fh, inode: Some(inode), ticket: None, mode, events, unsettled, serial: 0 };
+        let pending = Vec::new();
+        let handle = Handle { fh, inode: Some(inode), ticket: None, mode, events, pending, serial: 0 };
         push_small(&mut session.handles, handle);
         let user = session.user;
         self.openers.insert((inode, sid, fh));
@@ -267,7 +355,7 @@ impl Sessions {
     pub(super) fn orphan(&mut self, owner: Owner) {
         let inode = self.handle_mut(owner).and_then(|handle| {
             handle.ticket = None;
-            handle.unsettled = EventMask::NONE;
+            handle.pending = Vec::new();
             handle.inode.take()
         });
         if let Some(inode) = inode {
@@ -275,8 +363,8 @@ impl Sessions {
         }
     }
 
-    /// Forgets what the client has acknowledged. An acknowledgement counts only if it is for the last event of its
-    /// handle: a later one may still be on its way, and is worth sending again.
+    /// Forgets what the client has acknowledged. Who has an event has those of its handle before it, as they are told in
+    /// order; what was never told cannot be acknowledged.
     pub(super) fn settle(&mut self, sid: u64, settled: &Settled) {
         let Some(session) = self.get_mut(sid) else { return };
         session.replies.retain(|(xid, _)| !settled.replies.contains(xid));
@@ -285,9 +373,9 @@ impl Sessions {
         }
         let mut done = Vec::new();
         for &(fh, serial) in &settled.events {
-            if let Some(handle) = session.handle_mut(fh).filter(|handle| handle.serial == serial) {
-                handle.unsettled = EventMask::NONE;
-                if handle.inode.is_none() {
+            if let Some(handle) = session.handle_mut(fh).filter(|handle| serial <= handle.serial) {
+                handle.keep_pending(|pending| pending.serial > serial);
+                if handle.inode.is_none() && handle.pending.is_empty() {
                     done.push(Owner { sid, fh });
                 }
             }

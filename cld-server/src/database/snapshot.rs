@@ -11,17 +11,18 @@ use super::effects::Reply;
 use super::limits::{HANDLES_MAX, Limits, REPLIES_MAX};
 use super::lock::{Claim, Locks, Owner};
 use super::namespace::{Body, Inode, Namespace};
-use super::session::{Handle, Session, Sessions};
+use super::session::{Handle, Pending, Session, Sessions, Terms};
 use crate::codec::{CodecError, Reader, Writer};
 use cldc_core::wire::codes::{EventMask, OpenMode};
 use cldc_core::wire::limits::{MAX_PATH, MAX_PAYLOAD};
 use std::io::Read;
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 /// A piece is given out once it has this length.
 const CHUNK: usize = 64 << 10;
-/// Longest record: that of the longest file. A session's is shorter, as [`HANDLES_MAX`] sees to.
-const RECORD_MAX: usize = MAX_PAYLOAD + 1024;
+/// Longest record: that of a session with [`HANDLES_MAX`] handles and two events pending on each. That of the longest
+/// file is shorter.
+const RECORD_MAX: usize = 180 << 10;
 
 const HEADER: u8 = 0;
 const INODE: u8 = 1;
@@ -50,7 +51,7 @@ pub enum SnapshotError {
     },
 }
 
-/// The pieces of a snapshot, made one after the other while the database goes on: each at most 64 KiB and a file long.
+/// The pieces of a snapshot, made one after the other while the database goes on: each at most 64 KiB and a record long.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     database: Database,
@@ -238,9 +239,10 @@ fn encode_session(sid: u64, session: &Session, locks: &Locks, out: &mut Writer) 
     out.u64(sid);
     encode_user(&session.user, out);
     out.socket_addr(session.peer);
-    for field in [session.xid, session.number, session.last_number, session.next_fh] {
+    for field in [session.xid, session.order, session.last_order, session.next_fh] {
         out.u64(field);
     }
+    Terms::encode(session.terms, out);
     out.count(session.handles.len());
     for handle in &session.handles {
         encode_handle(handle, locks, out);
@@ -252,17 +254,21 @@ fn encode_session(sid: u64, session: &Session, locks: &Locks, out: &mut Writer) 
     }
 }
 
-/// The shortest that a handle and a reply can be.
-const HANDLE_MIN: usize = 8 + 4 + 4 + 4 + 8 + 1;
+/// The shortest that a handle, a pending event and a reply can be.
+const HANDLE_MIN: usize = 8 + 4 + 4 + 8 + 4 + 1;
+const PENDING_MIN: usize = 4 + 8 + 8;
+/// So many kinds of events there can be.
+const EVENT_KINDS: usize = 32;
 const REPLY_MIN: usize = 8 + 1 + 4;
 
 fn decode_session(mut fields: Reader<'_>, database: &mut Database) -> Result<(), SnapshotError> {
     let sid = fields.u64()?;
     let wrong = |problem| SnapshotError::Inconsistent { kind: "session", id: sid, problem };
     let (user, peer) = (decode_user(&mut fields)?, fields.socket_addr()?);
-    let mut session = Session::new(user, peer, fields.u64()?, fields.u64()?);
-    session.last_number = fields.u64()?;
+    let mut session = Session::new(user, peer, fields.u64()?, fields.u64()?, None);
+    session.last_order = fields.u64()?;
     session.next_fh = fields.u64()?;
+    session.terms = Terms::decode(&mut fields)?;
     let handles_max = usize::try_from(HANDLES_MAX).unwrap_or(usize::MAX);
     for _ in 0..fields.count(handles_max, HANDLE_MIN)? {
         let handle = decode_handle(&mut fields, sid, &mut database.locks)?;
@@ -300,8 +306,13 @@ fn encode_handle(handle: &Handle, locks: &Locks, out: &mut Writer) {
     out.u64(handle.fh);
     out.u32(handle.mode.0);
     out.u32(handle.events.0);
-    out.u32(handle.unsettled.0);
     out.u64(handle.serial);
+    out.count(handle.pending.len());
+    for pending in &handle.pending {
+        out.u32(pending.event.0);
+        out.u64(pending.version);
+        out.u64(pending.serial);
+    }
     let Some(inode) = handle.inode else { return out.u8(NO_FILE) };
     match handle.ticket.and_then(|ticket| Some((ticket, locks.claim(inode, ticket)?))) {
         None => {
@@ -320,9 +331,15 @@ fn decode_handle(fields: &mut Reader<'_>, sid: u64, locks: &mut Locks) -> Result
     let fh = fields.u64()?;
     let wrong = |problem| SnapshotError::Inconsistent { kind: "handle", id: fh, problem };
     let (mode, events) = (OpenMode(fields.u32()?), EventMask(fields.u32()?));
-    let (unsettled, serial) = (EventMask(fields.u32()?), fields.u64()?);
+    let serial = fields.u64()?;
+    let pending = decode_pending(fields)?;
+    let serials = pending.iter().map(|pending| pending.serial).chain([serial.saturating_add(1)]);
+    if !serials.is_sorted_by(|one, next| one < next) {
+        return Err(wrong("its events are out of order"));
+    }
+    let deleted = matches!(pending[..], [Pending { event: EventMask::DELETED, .. }]);
     let (inode, ticket) = match fields.u8()? {
-        NO_FILE if unsettled == EventMask::DELETED => (None, None),
+        NO_FILE if deleted => (None, None),
         NO_FILE => return Err(wrong("it has no file, and no deletion to be told of")),
         FILE => (Some(fields.u64()?), None),
         kind @ (SHARED_CLAIM | EXCLUSIVE_CLAIM) => {
@@ -335,7 +352,20 @@ fn decode_handle(fields: &mut Reader<'_>, sid: u64, locks: &mut Locks) -> Result
         }
         other => return Err(CodecError::Invalid { what: "kind of handle", value: other.into() }.into()),
     };
-    Ok(Handle { fh, inode, ticket, mode, events, unsettled, serial })
+    Ok(Handle { fh, inode, ticket, mode, events, pending, serial })
+}
+
+fn decode_pending(fields: &mut Reader<'_>) -> Result<Vec<Pending>, CodecError> {
+    let mut all: Vec<Pending> = Vec::new();
+    for _ in 0..fields.count(EVENT_KINDS, PENDING_MIN)? {
+        let event = EventMask(fields.u32()?);
+        if event.0.count_ones() != 1 || all.iter().any(|pending| pending.event == event) {
+            return Err(CodecError::Invalid { what: "kind of event", value: event.0.into() });
+        }
+        all.reserve_exact(1);
+        all.push(Pending { event, version: fields.u64()?, serial: fields.u64()? });
+    }
+    Ok(all)
 }
 
 fn finish(mut fields: Reader<'_>, database: &mut Database) -> Result<(), SnapshotError> {

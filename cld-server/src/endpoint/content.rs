@@ -79,6 +79,7 @@ pub(super) fn contents(xid: u64, meta: &Meta) -> Answer<'_> {
 pub(super) const fn result(op: Op, xid: u64, reply: Reply) -> Answer<'static> {
     match reply {
         Reply::Opened(fh) => Answer::Opened { xid, fh },
+        Reply::Locked { .. } => success(op, xid),
         Reply::Code(code) => Answer::Done { op, xid, code },
     }
 }

@@ -185,26 +185,26 @@ impl Endpoint {
         }
         match action {
             Action::BeginEpoch | Action::SetLimits(_) => {}
-            Action::OpenSession { sid, user, xid, number, .. } => {
+            Action::OpenSession { sid, user, xid, order, .. } => {
                 self.note_limit(now, effects, user);
                 let refused = self.with(now, database, *sid, |session, cx| {
                     let to = session.via.map(|via| (via, session.to));
                     session.opened(cx, effects.reply).err().zip(to)
                 });
                 if let Some((code, (via, to))) = refused.flatten() {
-                    let (sid, user, xid, number) = (*sid, *user, *xid, *number);
+                    let (sid, user, xid, number) = (*sid, *user, *xid, *order);
                     let op = Op::NewSess;
                     self.queue_refusal(now, Refusal { via, to, sid, user, op, xid, number, code });
                 }
             }
-            Action::Request { sid, xid, number, write, .. } => {
+            Action::Request { sid, xid, order, write, .. } => {
                 if let Some(session) = self.sessions.get(sid) {
                     let user = session.user;
                     self.note_limit(now, effects, &user);
                 }
                 let ended = effects.ended == Some(*sid);
                 self.with(now, database, *sid, |session, cx| {
-                    session.applied(cx, (*xid, *number), write, effects.reply, ended);
+                    session.applied(cx, (*xid, *order), write, effects.reply, ended);
                 });
             }
             Action::ExpireSession { sid } => {

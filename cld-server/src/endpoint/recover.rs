@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 
 use cldc_core::link::{Message, Receiver, ahead};
 use cldc_core::time::{Duration, Instant};
-use cldc_core::wire::{Code, EventMask, Op, Packet, Part};
+use cldc_core::wire::{Code, Op, Packet, Part};
 
 use super::bounded::{Bytes, List};
 use super::content::{Content, result};
@@ -85,7 +85,7 @@ impl Session {
         let timing = &cx.config.timing;
         let via = cx.config.socket_for(found.peer);
         // Spread over some time, or a server with many sessions would call all of them at once.
-        let waits = found.handles.iter().any(|handle| handle.unsettled != EventMask::NONE);
+        let waits = found.handles.iter().any(|handle| !handle.pending.is_empty());
         let (quiet, spread) = if waits {
             (Duration::ZERO, timing.recall)
         } else {
@@ -96,7 +96,7 @@ impl Session {
             sid,
             user: found.user,
             peer: found.peer,
-            opened: (found.xid, found.number),
+            opened: (found.xid, found.order),
             via,
             to: found.peer,
             stage: Stage::Dormant { call_at: via.map(|_| cx.now + quiet + jitter) },
@@ -104,7 +104,7 @@ impl Session {
             jobs: Jobs::default(),
             outbox: cx.outbox(0),
             recovered: Some(Box::new(Recovered {
-                floor: found.last_number,
+                floor: found.last_order,
                 start: None,
                 old: found.replies.iter().map(|&(xid, _)| xid).collect(),
                 settle_at: None,
@@ -139,8 +139,8 @@ impl Session {
         }
         let Some(found) = cx.database.session(self.sid) else { return };
         for handle in &found.handles {
-            if handle.unsettled != EventMask::NONE {
-                let (sid, fh, events, serial) = (self.sid, handle.fh, handle.unsettled, handle.serial);
+            if !handle.pending.is_empty() {
+                let (sid, fh, events, serial) = (self.sid, handle.fh, handle.unsettled(), handle.serial);
                 self.notified(cx, &Notice { sid, fh, events, version: 0, serial });
             }
         }

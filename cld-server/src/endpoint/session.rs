@@ -289,17 +289,18 @@ impl Session {
         match &mut self.stage {
             Stage::Opening { handed } => {
                 *handed = true;
-                let (xid, number) = self.opened;
-                Some(Action::OpenSession { sid, user: self.user, peer: self.peer, xid, number })
+                let (xid, order) = self.opened;
+                let (user, peer) = (self.user, self.peer);
+                Some(Action::OpenSession { sid, user, peer, xid, order, terms: None })
             }
             Stage::Expiring { handed } => {
                 *handed = true;
                 Some(Action::ExpireSession { sid })
             }
             _ => {
-                let (xid, number, write) = self.jobs.hand_over()?;
+                let (xid, order, write) = self.jobs.hand_over()?;
                 let settled = self.outbox.take_settled();
-                Some(Action::Request { sid, xid, number, settled, write })
+                Some(Action::Request { sid, xid, order, settled, write })
             }
         }
     }

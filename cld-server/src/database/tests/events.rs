@@ -3,7 +3,7 @@
 use super::*;
 
 fn unsettled(cell: &Cell, sid: u64, fh: u64) -> Option<EventMask> {
-    Some(cell.db.session(sid)?.handle(fh)?.unsettled)
+    Some(cell.db.session(sid)?.handle(fh)?.unsettled())
 }
 
 // 7

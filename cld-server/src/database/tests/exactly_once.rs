@@ -56,14 +56,14 @@ fn an_acknowledged_reply_is_forgotten_but_its_request_is_not_executed_again() {
 }
 
 #[test]
-fn packet_numbers_may_wrap() {
+fn the_order_of_requests_may_wrap() {
     let mut cell = Cell::new();
     cell.apply(1, open_session(9, "alice", u64::MAX - 1));
     for (number, fh) in [(u64::MAX, 2), (0, 3), (1, 4)] {
         let effects = cell.request(9, number, number, nothing(), open("/a", CREATE, NONE));
         assert_eq!(effects.reply, Some(Reply::Opened(fh)));
     }
-    assert_eq!(cell.db.session(9).unwrap().last_number, 1);
+    assert_eq!(cell.db.session(9).unwrap().last_order, 1);
 }
 
 #[test]

@@ -236,7 +236,7 @@ fn a_directory_too_large_for_a_reply_says_so_until_it_shrinks() {
         let write = open(&path(n), CREATE, NONE);
         let number = 1000 + u64::from(n);
         let settled = Settled { replies: vec![number - 1], events: vec![] };
-        let action = Action::Request { sid: 1, xid: number, number, settled, write };
+        let action = Action::Request { sid: 1, xid: number, order: number, settled, write };
         assert_eq!(
             cell.db.apply(&Command { at: 0, epoch: 0, action }).reply,
             Some(Reply::Opened(3 + u64::from(n)))

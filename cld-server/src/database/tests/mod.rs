@@ -6,6 +6,7 @@ mod files;
 mod limits;
 mod locks;
 mod random;
+mod sequencers;
 mod sessions;
 mod snapshots;
 
@@ -72,14 +73,14 @@ impl Cell {
         self.request(sid, xid, xid, settled, write)
     }
 
-    fn request(&mut self, sid: u64, xid: u64, number: u64, settled: Settled, write: Write) -> Effects {
-        self.apply(self.db.epoch(), Action::Request { sid, xid, number, settled, write })
+    fn request(&mut self, sid: u64, xid: u64, order: u64, settled: Settled, write: Write) -> Effects {
+        self.apply(self.db.epoch(), Action::Request { sid, xid, order, settled, write })
     }
 
     fn code(&mut self, sid: u64, write: Write) -> Code {
         match self.write(sid, write).reply {
             Some(Reply::Code(code)) => code,
-            Some(Reply::Opened(_)) => Code::Ok,
+            Some(Reply::Opened(_) | Reply::Locked { .. }) => Code::Ok,
             None => panic!("no reply"),
         }
     }
@@ -131,7 +132,7 @@ impl Cell {
 
 fn open_session(sid: u64, user: &str, number: u64) -> Action {
     let user = UserName::new(user.as_bytes()).unwrap();
-    Action::OpenSession { sid, user, peer: peer(9000), xid: number, number }
+    Action::OpenSession { sid, user, peer: peer(9000), xid: number, order: number, terms: None }
 }
 
 fn peer(port: u16) -> SocketAddr {
@@ -143,11 +144,11 @@ fn open(path: &str, mode: OpenMode, events: EventMask) -> Write {
 }
 
 fn put(fh: u64, data: &[u8]) -> Write {
-    Write::Put { fh, data: data.into() }
+    Write::Put { fh, data: data.into(), fence: None }
 }
 
 fn del(path: &str) -> Write {
-    Write::Del { path: path.as_bytes().into() }
+    Write::Del { path: path.as_bytes().into(), fence: None }
 }
 
 /// The events of a command, without their numbers.

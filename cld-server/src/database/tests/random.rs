@@ -55,7 +55,7 @@ fn action(step: u64) -> impl Strategy<Value = Action> {
     let request = request.prop_map(|(sid, number, settled, write)| Action::Request {
         sid,
         xid: number,
-        number,
+        order: number,
         settled,
         write,
     });
@@ -98,7 +98,7 @@ proptest! {
             // Events go to sessions that exist, and are remembered; a session that ended is gone.
             for notice in &effects.events {
                 let handle = db.session(notice.sid).and_then(|session| session.handle(notice.fh)).unwrap();
-                prop_assert!(handle.unsettled.contains(notice.events) && handle.serial >= notice.serial);
+                prop_assert!(handle.unsettled().contains(notice.events) && handle.serial >= notice.serial);
             }
             prop_assert!(effects.ended.is_none_or(|sid| db.session(sid).is_none()));
         }
@@ -182,7 +182,7 @@ proptest! {
                     let expected = model_open(&mut model, &path, *mode);
                     prop_assert_eq!(cell.code(1, write), expected, "{} {:?}", path, mode);
                 }
-                Write::Del { path } => {
+                Write::Del { path, .. } => {
                     let path = String::from_utf8(path.to_vec()).unwrap();
                     let below = format!("{path}/");
                     let expected = match model.get(&path) {
@@ -196,7 +196,7 @@ proptest! {
                     }
                     prop_assert_eq!(cell.code(1, write), expected, "{}", path);
                 }
-                Write::Put { fh, data } => {
+                Write::Put { fh, data, .. } => {
                     let (fh, data) = (*fh, data.to_vec());
                     let inode = cell.db.session(1).unwrap().handle(fh).and_then(|handle| handle.inode);
                     let code = cell.code(1, write);

@@ -12,8 +12,9 @@ fn a_repeated_open_session_changes_nothing_and_any_other_is_refused() {
     let other_user = open_session(1, "bob", 100);
     let other_number = open_session(1, "alice", 101);
     let user = UserName::new(b"alice").unwrap();
-    let other_peer = Action::OpenSession { sid: 1, user, peer: peer(9001), xid: 100, number: 100 };
-    let other_xid = Action::OpenSession { sid: 1, user, peer: peer(9000), xid: 101, number: 100 };
+    let other_peer =
+        Action::OpenSession { sid: 1, user, peer: peer(9001), xid: 100, order: 100, terms: None };
+    let other_xid = Action::OpenSession { sid: 1, user, peer: peer(9000), xid: 101, order: 100, terms: None };
     for other in [other_user, other_number, other_peer, other_xid] {
         assert_eq!(cell.apply(1, other).reply, Some(Reply::Code(Code::SessExists)));
     }
@@ -69,7 +70,7 @@ fn many_sessions_are_kept_apart() {
     assert_eq!(cell.db.sessions().count(), 2000);
     for sid in (0..2000).map(|n: u64| n.wrapping_mul(0x9e37_79b9_7f4a_7c15)) {
         let write = open("/a", CREATE, NONE);
-        let action = Action::Request { sid, xid: 1, number: 8, settled: Settled::default(), write };
+        let action = Action::Request { sid, xid: 1, order: 8, settled: Settled::default(), write };
         assert_eq!(cell.db.apply(&command(action)).reply, Some(Reply::Opened(2)));
         assert_eq!(cell.db.session(sid).unwrap().handles.len(), 1);
     }

@@ -67,7 +67,7 @@ fn the_largest_session_fits_in_a_snapshot() {
             _ => Write::Lock { fh: 2 + n / 2, flags: LockFlags::NONE, wait: true },
         };
         let settled = Settled { replies, events: vec![] };
-        apply(Action::Request { sid: 1, xid: number, number, settled, write });
+        apply(Action::Request { sid: 1, xid: number, order: number, settled, write });
     }
     assert_eq!(db.totals().claims, HANDLES_MAX);
     assert_eq!(db.session(1).unwrap().replies.len(), 64);
@@ -92,14 +92,14 @@ fn another_version_is_named() {
     let mut bytes = snapshot(&rich().db);
     bytes[0] = 9;
     let error = Snapshot::decode(bytes.as_slice()).unwrap_err();
-    assert!(error.to_string().contains("format version 9; this program reads version 1"), "{error}");
+    assert!(error.to_string().contains("format version 9; this program reads version 2"), "{error}");
     let error = Batch::decode(&[7]).unwrap_err();
-    assert_eq!(error, CodecError::Version { what: "log entry", found: 7, known: 1 });
+    assert_eq!(error, CodecError::Version { what: "log entry", found: 7, known: 2 });
 }
 
 #[test]
 fn a_huge_length_is_refused_before_anything_is_allocated() {
-    let bytes = [1, 0xff, 0xff, 0xff, 0xff];
+    let bytes = [2, 0xff, 0xff, 0xff, 0xff];
     assert!(matches!(
         Snapshot::decode(&bytes[..]),
         Err(SnapshotError::Malformed(CodecError::TooLong { length: 0xffff_ffff, .. }))
@@ -142,7 +142,7 @@ fn a_snapshot_that_contradicts_itself_is_refused() {
 #[test]
 fn a_batch_takes_commands_until_the_entry_is_full() {
     let write = put(2, &[7; 131_072]);
-    let action = Action::Request { sid: 1, xid: 1, number: 1, settled: Settled::default(), write };
+    let action = Action::Request { sid: 1, xid: 1, order: 1, settled: Settled::default(), write };
     let command = Command { at: 1, epoch: 2, action };
     let mut batch = Batch::new();
     while batch.push(&command) {}
