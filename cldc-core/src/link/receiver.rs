@@ -2,7 +2,7 @@
 
 use super::ahead;
 use super::storage::{Buffer, Queue};
-use crate::wire::{Op, Part};
+use crate::wire::{Ack, Op, Part};
 
 /// What became of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,6 +120,17 @@ impl<B: Buffer, P: Buffer + Default, Q: Queue<Item = Early<P>>> Receiver<B, Q> {
     /// Whether it keeps nothing: no message under assembly or waiting, and no packet that came early.
     pub fn is_idle(&self) -> bool {
         self.assembly.is_none() && self.early.is_empty()
+    }
+
+    /// What it has. The sender will not repeat it, so the peer must be told a window of at most one packet more than
+    /// there is room for early ones: without room, the last of these gives way to one whose turn comes sooner.
+    pub fn ack(&self) -> Ack {
+        let bit = |index| {
+            let distance = ahead(self.early.get(index)?.number, self.next);
+            1u64.checked_shl(u32::try_from(distance).ok()?.checked_sub(1)?)
+        };
+        let held = (0..self.early.len()).filter_map(bit).fold(0, |held, bit| held | bit);
+        Ack { next: self.next, held }
     }
 
     /// Takes in a packet that is verified. When it is taken, look for a [`Receiver::message`], and then call

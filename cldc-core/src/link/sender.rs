@@ -1,160 +1,126 @@
 //! The sending half of a link: messages in, packets out, again and again until they are acknowledged.
 //!
-//! Packets leave in the order of their numbers, in passes: a pass goes from the oldest unacknowledged packet to the
-//! newest one. When the resend timer fires, the next pass begins. So k losses cost one pass, not k (failures.md 18).
-
-use core::ops::Range;
+//! There are two ways of repeating: in passes for Hail's peers, selectively for ours. A session learns from the answer
+//! to NEW_SESS which one its peer knows, so a sender begins with passes and may go over to the other.
 
 use super::ahead;
+use super::passes::{Pacing, Passes};
+use super::row::Row;
+use super::selective::{BURST, GAP, Selective};
 use super::storage::Queue;
+use super::stream::{Cut, Outgoing, Stream};
 use crate::time::{Duration, Instant};
-use crate::wire::limits::PIECE;
-use crate::wire::{Full, Op, Part};
-
-/// How fast a sender sends, and sends again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pacing {
-    /// After how long without an acknowledgement the first new pass begins.
-    pub resend: Duration,
-    /// The pause after that one; it doubles with each further pass up to `resend_max`.
-    pub resend_next: Duration,
-    /// The longest pause between passes.
-    pub resend_max: Duration,
-    /// How many packets may be unacknowledged at a time.
-    pub window: u64,
-    /// How many packets may leave in a row before a pause of `gap`: a peer's socket buffer is small
-    /// (failures.md 21).
-    pub burst: u32,
-    /// The pause after a burst.
-    pub gap: Duration,
-    /// Up to how many pieces a message is sent again from its first piece on, even if the peer has acknowledged
-    /// some of them: Hail's client puts a message together wrongly if a pass begins in its middle
-    /// (protocol.md 15.2.3), and takes duplicates only 25 numbers back.
-    pub whole: u64,
-}
-
-/// A message on its way.
-#[derive(Clone, Debug)]
-pub struct Outgoing<B> {
-    /// What it asks or tells.
-    pub op: Op,
-    /// Names it.
-    pub xid: u64,
-    /// The number of its first packet.
-    pub first: u64,
-    /// The length of its body.
-    pub len: usize,
-    /// When its first packet left for the first time.
-    pub sent: Option<Instant>,
-    /// Its body, or where the user of the link keeps it, and what else belongs to it.
-    pub body: B,
-}
-
-impl<B> Outgoing<B> {
-    /// How many packets it takes.
-    pub fn pieces(&self) -> u64 {
-        pieces(self.len)
-    }
-
-    /// The number of its last packet.
-    pub fn last(&self) -> u64 {
-        self.first.wrapping_add(self.pieces()).wrapping_sub(1)
-    }
-
-    /// Whether one of its packets has this number.
-    pub fn covers(&self, number: u64) -> bool {
-        ahead(number, self.first) >= 0 && ahead(number, self.last()) <= 0
-    }
-}
-
-/// A packet to be sent: `range` of the body of the message at `index`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// Which part of the message it is.
-    pub part: Part,
-    /// Its number.
-    pub number: u64,
-    /// Which message it belongs to, for [`Sender::get`].
-    pub index: usize,
-    /// Which bytes of the body it carries.
-    pub range: Range<usize>,
-}
+use crate::wire::{Ack, Full, Op};
 
 /// Numbers messages, cuts them into packets, and repeats these until they are acknowledged.
 #[derive(Debug)]
 pub struct Sender<Q> {
-    messages: Q,
-    pacing: Pacing,
-    /// The number that the next new packet gets.
-    next: u64,
-    /// The number of the packet to leave next.
-    cursor: u64,
-    /// The lowest number not acknowledged.
-    base: u64,
-    /// When the next pass begins.
-    resend_at: Option<Instant>,
-    passes: u32,
-    /// How many packets have left in a row, and until when another one belongs to that row.
-    burst: u32,
-    row_ends: Option<Instant>,
+    stream: Stream<Q>,
+    /// The number that the stream began with.
+    first: u64,
+    way: Way,
+    row: Row,
+}
+
+/// How packets are repeated.
+#[derive(Debug)]
+enum Way {
+    Passes(Passes),
+    Selective(Selective),
 }
 
 impl<Q> Sender<Q> {
-    /// A sender whose first packet has the number `next`.
+    /// A sender whose first packet has the number `next`, and that sends in passes.
     pub const fn new(next: u64, pacing: Pacing, messages: Q) -> Self {
-        Self {
-            messages,
-            pacing,
-            next,
-            cursor: next,
-            base: next,
-            resend_at: None,
-            passes: 0,
-            burst: 0,
-            row_ends: None,
-        }
+        let way = Way::Passes(Passes::new(next, pacing));
+        Self { stream: Stream { messages, next }, first: next, way, row: Row::new() }
     }
 
-    /// Changes how fast it sends; a pause that has begun stays as it is.
+    /// Changes how fast it sends in passes; a pause that has begun stays as it is.
     pub fn set_pacing(&mut self, pacing: Pacing) {
-        self.pacing = pacing;
+        if let Way::Passes(passes) = &mut self.way {
+            passes.pacing = pacing;
+        }
     }
 
     /// The number that the next new packet gets.
     pub const fn next_number(&self) -> u64 {
-        self.next
+        self.stream.next
     }
 
     /// The lowest number that is not acknowledged.
     pub const fn base_number(&self) -> u64 {
-        self.base
+        match &self.way {
+            Way::Passes(passes) => passes.base,
+            Way::Selective(selective) => selective.base,
+        }
     }
 
-    /// Since the last progress, how many times all has been sent again.
+    /// How many times in a row the resend timer has fired without progress, so that all unacknowledged packets have
+    /// been sent again.
     pub const fn passes(&self) -> u32 {
-        self.passes
+        match &self.way {
+            Way::Passes(passes) => passes.count,
+            Way::Selective(selective) => selective.timeouts,
+        }
+    }
+
+    /// The smoothed round-trip time, if it has been measured: only a selective sender does.
+    pub fn round_trip(&self) -> Option<Duration> {
+        match &self.way {
+            Way::Passes(_) => None,
+            Way::Selective(selective) => selective.round_trip(),
+        }
+    }
+
+    /// How many packets may leave in a row, and the pause after them.
+    const fn burst(&self) -> (u32, Duration) {
+        match &self.way {
+            Way::Passes(passes) => (passes.pacing.burst, passes.pacing.gap),
+            Way::Selective(_) => (BURST, GAP),
+        }
+    }
+
+    fn shrink_row(&mut self) {
+        self.row.shrink(match &self.way {
+            Way::Passes(passes) => passes.outstanding(),
+            Way::Selective(selective) => selective.outstanding(),
+        });
     }
 }
 
 impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
+    /// From now on only what is lost is sent again, for a peer that says what it has. At most `window` packets, which
+    /// counts as at least 1 and at most 64, are unacknowledged at a time; the peer must be able to hold one less that
+    /// come early. What is in flight counts as not yet sent.
+    pub fn set_selective(&mut self, window: u64) {
+        let base = self.base_number();
+        let begun = self.iter().filter(|message| message.sent.is_some()).last();
+        let end = begun.map_or(base, |message| message.last().wrapping_add(1));
+        let end = if ahead(end, base) < 0 { base } else { end };
+        // What was sent after it has been settled.
+        let reached = self.stream.occupied_from(end);
+        self.way = Way::Selective(Selective::new(base, reached, window));
+    }
+
     /// How many messages are on their way.
     pub fn len(&self) -> usize {
-        self.messages.len()
+        self.stream.messages.len()
     }
 
     /// Whether nothing is on its way.
     pub fn is_empty(&self) -> bool {
-        self.messages.is_empty()
+        self.stream.messages.is_empty()
     }
 
     /// A message on its way, counted from the oldest.
     pub fn get(&self, index: usize) -> Option<&Outgoing<B>> {
-        self.messages.get(index)
+        self.stream.messages.get(index)
     }
 
     /// A message on its way, to be changed; its numbers and length must stay.
     pub fn get_mut(&mut self, index: usize) -> Option<&mut Outgoing<B>> {
-        self.messages.get_mut(index)
+        self.stream.messages.get_mut(index)
     }
 
     /// All messages on their way, the oldest first.
@@ -162,7 +128,7 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
     where
         B: 'a,
     {
-        (0..self.messages.len()).filter_map(|index| self.messages.get(index))
+        self.stream.iter()
     }
 
     /// Puts a message of `len` bytes behind the others, and gives the number of its first packet.
@@ -170,198 +136,135 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
     /// # Errors
     /// [`Full`] if there are as many messages as the queue holds; no number is used up then.
     pub fn push(&mut self, op: Op, xid: u64, len: usize, body: B) -> Result<u64, Full> {
-        let first = self.next;
-        self.messages.push(Outgoing { op, xid, first, len, sent: None, body })?;
-        self.next = first.wrapping_add(pieces(len));
-        Ok(first)
+        self.stream.push(op, xid, len, body)
     }
 
     /// Gives up the oldest message.
     pub fn pop(&mut self) -> Option<Outgoing<B>> {
-        self.messages.remove(0)
+        let message = self.stream.messages.remove(0)?;
+        if let Way::Selective(selective) = &mut self.way {
+            selective.give_up(self.stream.messages.get(0).map_or(self.stream.next, |oldest| oldest.first));
+        }
+        Some(message)
     }
 
     /// The next packet to send, if one may leave now. Its message's `sent` is set if it leaves for the first time.
     pub fn poll(&mut self, now: Instant) -> Option<Cut> {
-        if self.row_ends.is_none_or(|end| now >= end) {
-            self.burst = 0;
-        }
-        if self.burst >= self.pacing.burst {
+        let (burst, gap) = self.burst();
+        if !self.row.has_room(now, burst) {
             return None;
         }
-        self.skip_settled();
-        if self.cursor == self.next || ahead(self.cursor, self.base) >= self.window() {
-            return None;
-        }
-        let index = self.find(self.cursor)?;
-        let message = self.messages.get_mut(index)?;
+        let number = match &mut self.way {
+            Way::Passes(passes) => passes.poll(now, &self.stream),
+            Way::Selective(selective) => selective.poll(now, &self.stream),
+        }?;
+        let index = self.stream.find(number)?;
+        let message = self.stream.messages.get_mut(index)?;
         message.sent.get_or_insert(now);
-        let cut = cut(message, index, self.cursor)?;
-        self.cursor = self.cursor.wrapping_add(1);
-        self.resend_at.get_or_insert(now + self.pacing.resend);
-        self.burst = self.burst.saturating_add(1);
-        self.row_ends = Some(now + self.pacing.gap);
-        Some(cut)
+        self.row.add(now, gap);
+        message.cut(index, number)
     }
 
     /// Whether the packet that left last has more of its message behind it: nothing else should go in between
-    /// (protocol.md 16).
+    /// (protocol.md 16). Only passes need that; a selective sender always says no.
     pub fn is_mid_message(&self) -> bool {
-        self.cursor != self.next
-            && self.find(self.cursor).and_then(|index| self.messages.get(index)).is_some_and(|message| {
-                self.cursor != message.first && ahead(self.cursor, self.base) < self.window()
-            })
+        match &self.way {
+            Way::Passes(passes) => passes.is_mid_message(&self.stream),
+            Way::Selective(_) => false,
+        }
     }
 
     /// All packets up to and including `number` have been acknowledged: takes out the oldest message if that
-    /// finishes it. To be called until it gives nothing.
+    /// finishes it. To be called until it gives nothing. For passes only: with a selective sender it does nothing.
     pub fn acknowledge(&mut self, now: Instant, number: u64) -> Option<Outgoing<B>> {
-        if ahead(number, self.base) < 0 || ahead(number, self.next) >= 0 {
-            return self.take_finished();
+        let Way::Passes(passes) = &mut self.way else { return None };
+        if ahead(number, passes.base) >= 0 && ahead(number, self.stream.next) < 0 {
+            passes.progress(now, number.wrapping_add(1), &self.stream);
+            self.shrink_row();
         }
-        self.progress(now, number.wrapping_add(1));
-        self.take_finished()
+        self.take_acknowledged()
     }
 
-    /// The message `xid` needs no more sending, for its answer is here: takes it out.
+    /// The peer says what it has. `false` if that cannot be, because it names packets that were never sent or are of
+    /// another stream, or because this sender sends in passes: then nothing has changed. What was known before
+    /// changes nothing either.
+    pub fn acknowledge_selectively(&mut self, now: Instant, ack: Ack) -> bool {
+        let Way::Selective(selective) = &mut self.way else { return false };
+        let possible = selective.acknowledge(now, self.first, ack);
+        if possible {
+            self.shrink_row();
+        }
+        possible
+    }
+
+    /// Takes out the oldest message if all its packets are acknowledged. To be called until it gives nothing, by whom
+    /// awaits no answers.
+    pub fn take_acknowledged(&mut self) -> Option<Outgoing<B>> {
+        self.stream.take_below(self.base_number())
+    }
+
+    /// The message `xid` needs no more sending, for its answer is here: takes it out. Nothing if it has not been sent,
+    /// a selective sender: all of it, so that it cannot have been answered.
     pub fn settle(&mut self, now: Instant, xid: u64) -> Option<Outgoing<B>> {
-        let index = (0..self.messages.len()).find(|&index| {
-            self.messages.get(index).is_some_and(|message| message.xid == xid && message.sent.is_some())
+        let index = self.iter().position(|message| {
+            message.xid == xid
+                && message.sent.is_some()
+                && match &self.way {
+                    Way::Passes(_) => true,
+                    Way::Selective(selective) => selective.has_sent(message.last()),
+                }
         })?;
-        let message = self.messages.remove(index)?;
-        self.progress(now, self.base);
+        let message = self.stream.messages.remove(index)?;
+        match &mut self.way {
+            Way::Passes(passes) => passes.progress(now, passes.base, &self.stream),
+            Way::Selective(selective) => selective.settle(now, message.first, message.last()),
+        }
+        self.shrink_row();
         Some(message)
     }
 
-    /// Begins a new pass at once, if the present one began longer than `since` ago: there is reason to believe that
-    /// the peer is there and waits. The pauses between passes begin anew, too. Gives whether it did.
+    /// Sends all that is unacknowledged again at once, if there is reason to believe that the peer is there and waits;
+    /// not if the present pass began, or a selective sender sent a packet, less than `since` ago. The pauses until
+    /// the next time begin anew, too. Gives whether it did.
     pub fn hasten(&mut self, now: Instant, since: Duration) -> bool {
-        let begins = self.resend_at.is_some_and(|at| now + self.pause() >= at + since);
-        if begins {
-            self.passes = 0;
-            self.rewind(now);
+        match &mut self.way {
+            Way::Passes(passes) => passes.hasten(now, since, &self.stream),
+            Way::Selective(selective) => selective.hasten(now, since),
         }
-        begins
     }
 
     /// Numbers all messages anew from `first` on, and goes back to the oldest. What the peer acknowledged of it counts
-    /// no more. For a peer whose expectation is set to `first`.
+    /// no more. For a peer whose expectation is set to `first`. A selective sender forgets what it knows of the path,
+    /// but for the round-trip time.
     pub fn renumber(&mut self, first: u64) {
-        self.next = first;
-        for index in 0..self.messages.len() {
-            let Some(message) = self.messages.get_mut(index) else { break };
-            message.first = self.next;
-            self.next = self.next.wrapping_add(message.pieces());
+        self.first = first;
+        self.stream.renumber(first);
+        match &mut self.way {
+            Way::Passes(passes) => passes.renumber(first),
+            Way::Selective(selective) => selective.renumber(first),
         }
-        (self.base, self.cursor) = (first, first);
     }
 
-    /// Begins a new pass if its time has come.
+    /// Sends all that is unacknowledged again if the resend timer fires.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.resend_at.is_some_and(|at| now >= at) {
-            self.passes = self.passes.saturating_add(1);
-            self.rewind(now);
+        match &mut self.way {
+            Way::Passes(passes) => passes.handle_timeout(now, &self.stream),
+            Way::Selective(selective) => selective.handle_timeout(now),
         }
     }
 
     /// When [`Sender::handle_timeout`] or [`Sender::poll`] has something to do.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let sendable = self.cursor != self.next && ahead(self.cursor, self.base) < self.window();
-        let paused = self.row_ends.filter(|_| sendable && self.burst >= self.pacing.burst);
-        match (self.resend_at, paused) {
+        let next = self.stream.next;
+        let (resend_at, has_more) = match &self.way {
+            Way::Passes(passes) => (passes.resend_at, passes.has_more(next)),
+            Way::Selective(selective) => (selective.resend_at(), selective.has_more(next)),
+        };
+        let (burst, _) = self.burst();
+        let paused = self.row.pause(burst).filter(|_| has_more);
+        match (resend_at, paused) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         }
     }
-
-    fn window(&self) -> i64 {
-        i64::try_from(self.pacing.window).unwrap_or(i64::MAX)
-    }
-
-    /// How long the present pass waits for an acknowledgement.
-    fn pause(&self) -> Duration {
-        match self.passes.checked_sub(1) {
-            None => self.pacing.resend,
-            Some(doublings) => {
-                let factor = 1u64.checked_shl(doublings).unwrap_or(u64::MAX);
-                self.pacing.resend_next.times(factor).min(self.pacing.resend_max)
-            }
-        }
-    }
-
-    fn rewind(&mut self, now: Instant) {
-        let oldest = self.messages.get(0);
-        let whole =
-            oldest.filter(|message| message.pieces() <= self.pacing.whole && message.covers(self.base));
-        self.cursor = whole.map_or(self.base, |message| message.first);
-        self.resend_at = oldest.is_some().then(|| now + self.pause());
-    }
-
-    /// Nothing below `base` is awaited any more, nor are the numbers of messages that have been settled.
-    fn progress(&mut self, now: Instant, base: u64) {
-        let awaited =
-            self.iter().find(|message| ahead(message.last(), base) >= 0).map(|message| message.first);
-        self.base = match awaited {
-            Some(first) if ahead(first, base) <= 0 => base,
-            Some(first) => first,
-            None => self.next,
-        };
-        self.passes = 0;
-        if ahead(self.cursor, self.base) < 0 && !self.repeats_whole() {
-            self.cursor = self.base;
-        }
-        self.resend_at = (self.cursor != self.base).then(|| now + self.pacing.resend);
-        // What is acknowledged is out of the peer's socket buffer, which the bursts are to spare.
-        let outstanding = u32::try_from(ahead(self.cursor, self.base)).unwrap_or(0);
-        self.burst = self.burst.min(outstanding);
-    }
-
-    /// Whether a message that is acknowledged in part is being sent again from its first piece on: what the peer has
-    /// of it is gone with that piece, so that none of the others may be left out.
-    fn repeats_whole(&self) -> bool {
-        self.messages.get(0).is_some_and(|oldest| {
-            oldest.covers(self.base) && oldest.covers(self.cursor) && self.cursor != oldest.first
-        })
-    }
-
-    fn take_finished(&mut self) -> Option<Outgoing<B>> {
-        let oldest = self.messages.get(0)?;
-        if ahead(oldest.last(), self.base) >= 0 {
-            return None;
-        }
-        self.messages.remove(0)
-    }
-
-    /// Moves the cursor over packets whose message has been settled.
-    fn skip_settled(&mut self) {
-        if self.cursor == self.next || self.find(self.cursor).is_some() {
-            return;
-        }
-        let following = self.iter().map(|message| message.first).find(|&first| ahead(first, self.cursor) > 0);
-        self.cursor = following.unwrap_or(self.next);
-    }
-
-    fn find(&self, number: u64) -> Option<usize> {
-        (0..self.messages.len())
-            .find(|&index| self.messages.get(index).is_some_and(|message| message.covers(number)))
-    }
-}
-
-/// How many packets a body of `len` bytes takes: an empty one takes one (protocol.md 1.4).
-fn pieces(len: usize) -> u64 {
-    len.div_ceil(PIECE).max(1) as u64
-}
-
-fn cut<B>(message: &Outgoing<B>, index: usize, number: u64) -> Option<Cut> {
-    let Outgoing { op, xid, first, len, .. } = *message;
-    let piece = usize::try_from(number.wrapping_sub(first)).ok()?;
-    let start = piece.checked_mul(PIECE)?;
-    let range = start..len.min(start.saturating_add(PIECE));
-    let part = match (number == first, number == message.last()) {
-        (true, true) => Part::Only { xid, op },
-        (true, false) => Part::First { xid, op },
-        (false, false) => Part::Middle,
-        (false, true) => Part::Last,
-    };
-    Some(Cut { part, number, index, range })
 }

@@ -6,9 +6,11 @@ mod random;
 #[path = "../support/storage.rs"]
 mod storage;
 
+mod acknowledging;
 mod anew;
 mod receiving;
 mod schedules;
+mod selective;
 mod sending;
 
 use cldc_core::link::{Early, Outgoing, Pacing, Receiver, Sender};
