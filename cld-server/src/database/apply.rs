@@ -1,9 +1,10 @@
 //! What commands do to sessions and locks, each request once. What they do to files is in `files`.
 
 use super::effects::{Effects, Reply};
+use super::handle::Handle;
 use super::limits::LimitKind;
 use super::lock::{Claim, Grant, Outcome, Owner};
-use super::session::{Handle, Seen, Session};
+use super::session::{Seen, Session};
 use super::{Action, Command, Database, Settled, Write};
 use cldc_core::wire::codes::{Code, EventMask, LockFlags, OpenMode};
 

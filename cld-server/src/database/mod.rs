@@ -9,6 +9,7 @@ mod apply;
 mod command;
 mod effects;
 mod files;
+mod handle;
 mod limits;
 mod lock;
 mod namespace;
@@ -21,11 +22,12 @@ mod tests;
 
 pub use command::{Action, Batch, Command, ENTRY_MAX, Settled, Write};
 pub use effects::{Effects, Notice, Reply};
+pub use handle::{Handle, Pending};
 pub use limits::{HANDLES_MAX, INODE_COST, LimitKind, Limits, REPLIES_MAX, Totals, Usage};
 pub use lock::{Claim, Owner};
 pub use namespace::{File, Meta};
 pub use sequencer::Sequencer;
-pub use session::{Handle, Pending, Session, Terms, UserName};
+pub use session::{Session, Terms, UserName};
 pub use snapshot::{Snapshot, SnapshotError};
 
 use cldc_core::wire::codes::{Code, OpenMode};

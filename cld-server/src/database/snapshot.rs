@@ -8,10 +8,11 @@
 use super::Database;
 use super::command::{decode_user, encode_user};
 use super::effects::Reply;
+use super::handle::{Handle, Pending};
 use super::limits::{HANDLES_MAX, Limits, REPLIES_MAX};
 use super::lock::{Claim, Locks, Owner};
 use super::namespace::{Body, Inode, Namespace};
-use super::session::{Handle, Pending, Session, Sessions, Terms};
+use super::session::{Session, Sessions, Terms};
 use crate::codec::{CodecError, Reader, Writer};
 use cldc_core::wire::codes::{EventMask, OpenMode};
 use cldc_core::wire::limits::{MAX_PATH, MAX_PAYLOAD};

@@ -101,4 +101,5 @@ fn an_idle_session_takes_less_than_a_kibibyte() {
     let session = size_of::<Session>() + size_of::<Handle>() + size_of::<(u64, Reply)>();
     let indexes = 2 * (size_of::<(u64, usize)>() + size_of::<(u64, u64, u64)>());
     assert!(session + indexes < 400, "{session} + {indexes}");
+    assert!(size_of::<Handle>() <= 80, "{} bytes, and 24 for each event pending", size_of::<Handle>());
 }

@@ -1,4 +1,4 @@
-//! Locks, as clients see them. (The queue itself is compared with a model in `lock`.)
+//! Locks, as clients see them. (The queue itself is compared with a model in `lock`; generations are in `sequencers`.)
 
 use super::*;
 
@@ -195,27 +195,6 @@ fn deletion_ends_the_wait_of_those_in_the_queue_and_of_nobody_else() {
     cell.lock(2, 2);
     let effects = cell.write(3, del("/l"));
     assert_eq!(told(&effects), [(2, 2, DELETED)], "the holder did not ask for it, and waits for nothing");
-}
-
-#[test]
-fn the_generation_rises_with_every_grant_to_a_lock_without_a_holder() {
-    let mut cell = cell();
-    let generation = |cell: &Cell| cell.db.lock_generation(cell.db.stat(b"/l").unwrap().inode);
-    assert_eq!(generation(&cell), 0);
-    cell.share(1, 2);
-    assert_eq!(generation(&cell), 1);
-    cell.share(2, 2);
-    assert_eq!(generation(&cell), 1, "it joins a holder");
-    cell.lock(3, 2);
-    assert_eq!(generation(&cell), 1, "it waits");
-    unlock(&mut cell, 1);
-    assert_eq!(generation(&cell), 1);
-    unlock(&mut cell, 2);
-    assert_eq!(generation(&cell), 2, "it is handed over");
-    unlock(&mut cell, 3);
-    assert_eq!(generation(&cell), 2, "it is free");
-    cell.try_lock(1, 2);
-    assert_eq!(generation(&cell), 3);
 }
 
 #[test]

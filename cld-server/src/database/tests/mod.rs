@@ -6,6 +6,7 @@ mod files;
 mod limits;
 mod locks;
 mod random;
+mod random_locks;
 mod sequencers;
 mod sessions;
 mod snapshots;
@@ -131,8 +132,12 @@ impl Cell {
 }
 
 fn open_session(sid: u64, user: &str, number: u64) -> Action {
+    open_extended(sid, user, number, None)
+}
+
+fn open_extended(sid: u64, user: &str, number: u64, terms: Option<Terms>) -> Action {
     let user = UserName::new(user.as_bytes()).unwrap();
-    Action::OpenSession { sid, user, peer: peer(9000), xid: number, order: number, terms: None }
+    Action::OpenSession { sid, user, peer: peer(9000), xid: number, order: number, terms }
 }
 
 fn peer(port: u16) -> SocketAddr {

@@ -15,14 +15,23 @@ fn mode() -> impl Strategy<Value = OpenMode> {
     ]
 }
 
+/// Mostly none, and rarely one that stands.
+fn fence() -> impl Strategy<Value = Option<Sequencer>> {
+    let path = prop::sample::select(&PATHS[..]).prop_map(|path| path.as_bytes().into());
+    let fence = (50..54u64, 0..3u64, any::<bool>(), path)
+        .prop_map(|(inode, generation, shared, path)| Sequencer { inode, generation, shared, path });
+    prop::option::weighted(0.2, fence)
+}
+
 fn write() -> impl Strategy<Value = Write> {
     let path = || prop::sample::select(&PATHS[..]);
     let fh = || 1..8u64;
     prop_oneof![
         6 => (path(), mode(), 0..8u32).prop_map(|(path, mode, events)| open(path, mode, EventMask(events))),
-        3 => (fh(), vec(any::<u8>(), 0..40)).prop_map(|(fh, data)| put(fh, &data)),
+        3 => (fh(), vec(any::<u8>(), 0..40), fence())
+            .prop_map(|(fh, data, fence)| Write::Put { fh, data: data.into(), fence }),
         2 => fh().prop_map(|fh| Write::Close { fh }),
-        2 => path().prop_map(del),
+        2 => (path(), fence()).prop_map(|(path, fence)| Write::Del { path: path.as_bytes().into(), fence }),
         8 => (fh(), any::<bool>(), prop::bool::weighted(0.8))
             .prop_map(|(fh, shared, wait)| Write::Lock { fh, flags: LockFlags(shared.into()), wait }),
         4 => fh().prop_map(|fh| Write::Unlock { fh }),
@@ -61,7 +70,10 @@ fn action(step: u64) -> impl Strategy<Value = Action> {
     });
     prop_oneof![
         40 => request,
-        4 => (sid(), any::<bool>()).prop_map(|(sid, bob)| open_session(sid, if bob { "bob" } else { "alice" }, 0)),
+        4 => (sid(), any::<bool>(), prop::option::of(any::<(u32, u32)>())).prop_map(|(sid, bob, terms)| {
+            let terms = terms.map(|(lease_ms, grace_ms)| Terms { lease_ms, grace_ms });
+            open_extended(sid, if bob { "bob" } else { "alice" }, 0, terms)
+        }),
         1 => sid().prop_map(|sid| Action::ExpireSession { sid }),
         1 => Just(Action::BeginEpoch),
         1 => limits().prop_map(Action::SetLimits),
@@ -81,6 +93,56 @@ fn commands() -> impl Strategy<Value = Vec<Command>> {
     })
 }
 
+/// What clients were told and have not acknowledged, as a plain list: every event ever told, but for those that an
+/// acknowledgement, a later event of the kind, a deletion, or the end of the lock made void.
+#[derive(Default)]
+struct Told {
+    pending: Vec<Notice>,
+    /// The last number of each handle.
+    last: BTreeMap<(u64, u64), u64>,
+}
+
+impl Told {
+    fn settle(&mut self, sid: u64, settled: &Settled) {
+        for &(fh, serial) in &settled.events {
+            if self.last.get(&(sid, fh)).is_some_and(|&last| serial <= last) {
+                self.pending.retain(|old| (old.sid, old.fh) != (sid, fh) || old.serial > serial);
+            }
+        }
+    }
+
+    fn tell(&mut self, db: &Database, notices: &[Notice]) {
+        for &notice in notices {
+            let last = self.last.insert((notice.sid, notice.fh), notice.serial);
+            assert_eq!(notice.serial, last.unwrap_or(0) + 1);
+            self.pending.retain(|old| {
+                let other = (old.sid, old.fh) != (notice.sid, notice.fh);
+                other || (old.events != notice.events && notice.events != DELETED)
+            });
+            self.pending.push(notice);
+        }
+        let handle = |sid, fh| db.session(sid)?.handle(fh);
+        self.last.retain(|&(sid, fh), _| handle(sid, fh).is_some());
+        self.pending.retain(|old| {
+            let handle = handle(old.sid, old.fh);
+            handle.is_some_and(|handle| old.events != LOCKED || handle.ticket.is_some())
+        });
+    }
+
+    fn matches(&self, db: &Database) {
+        for (sid, session) in db.sessions() {
+            for handle in &session.handles {
+                let mine = self.pending.iter().filter(|old| (old.sid, old.fh) == (sid, handle.fh));
+                assert!(mine.copied().eq(handle.notices(sid)), "{handle:?}");
+            }
+        }
+        for granted in self.pending.iter().filter(|notice| notice.events == LOCKED) {
+            let sequencer = db.sequencer(granted.sid, granted.fh).unwrap();
+            assert_eq!(db.check_sequencer(&sequencer), Ok(()));
+        }
+    }
+}
+
 /// Applies all commands; what each did.
 fn run(db: &mut Database, commands: &[Command]) -> Vec<Effects> {
     commands.iter().map(|command| db.apply(command)).collect()
@@ -92,9 +154,15 @@ proptest! {
     #[test]
     fn the_state_stays_in_order(commands in commands()) {
         let mut db = Database::new();
+        let mut client = Told::default();
         for command in &commands {
             let effects = db.apply(command);
             assert_in_order(&db);
+            if let Action::Request { sid, settled, .. } = &command.action {
+                client.settle(*sid, settled);
+            }
+            client.tell(&db, &effects.events);
+            client.matches(&db);
             // Events go to sessions that exist, and are remembered; a session that ended is gone.
             for notice in &effects.events {
                 let handle = db.session(notice.sid).and_then(|session| session.handle(notice.fh)).unwrap();
@@ -177,6 +245,10 @@ proptest! {
         let mut model: BTreeMap<String, Option<Vec<u8>>> = BTreeMap::from([("/".into(), None)]);
         for write in writes {
             match &write.clone() {
+                // Nobody holds a lock here.
+                Write::Put { fence: Some(_), .. } | Write::Del { fence: Some(_), .. } => {
+                    prop_assert_eq!(cell.code(1, write), Code::Stale);
+                }
                 Write::Open { path, mode, .. } => {
                     let path = String::from_utf8(path.to_vec()).unwrap();
                     let expected = model_open(&mut model, &path, *mode);

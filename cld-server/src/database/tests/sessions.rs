@@ -14,11 +14,28 @@ fn a_repeated_open_session_changes_nothing_and_any_other_is_refused() {
     let user = UserName::new(b"alice").unwrap();
     let other_peer =
         Action::OpenSession { sid: 1, user, peer: peer(9001), xid: 100, order: 100, terms: None };
+    let terms = Some(Terms { lease_ms: 30_000, grace_ms: 45_000 });
+    let other_kind = open_extended(1, "alice", 100, terms);
     let other_xid = Action::OpenSession { sid: 1, user, peer: peer(9000), xid: 101, order: 100, terms: None };
-    for other in [other_user, other_number, other_peer, other_xid] {
+    for other in [other_user, other_number, other_peer, other_xid, other_kind] {
         assert_eq!(cell.apply(1, other).reply, Some(Reply::Code(Code::SessExists)));
     }
     assert_eq!(cell.db.digest(), before);
+}
+
+#[test]
+fn the_terms_of_a_session_are_those_of_its_first_request_on_every_replica() {
+    let mut cell = Cell::new();
+    let terms = Terms { lease_ms: 2_000, grace_ms: 600_000 };
+    let other = Terms { lease_ms: 30_000, grace_ms: 45_000 };
+    assert_eq!(cell.apply(1, open_extended(7, "alice", 100, Some(terms))).reply, Some(Reply::OK));
+    assert_eq!(cell.apply(1, open_extended(7, "alice", 100, Some(other))).reply, Some(Reply::OK));
+    let copy = Snapshot::decode(snapshot(&cell.db).as_slice()).unwrap();
+    for db in [&cell.db, &copy] {
+        assert_eq!(db.session(7).unwrap().terms, Some(terms));
+        assert_eq!(db.session(1).unwrap().terms, None, "it is a plain one");
+    }
+    assert_eq!(cell.apply(1, open_session(7, "alice", 100)).reply, Some(Reply::Code(Code::SessExists)));
 }
 
 #[test]

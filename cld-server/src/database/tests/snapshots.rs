@@ -1,9 +1,10 @@
 //! Snapshots and log entries as bytes.
 
 use super::*;
-use crate::codec::CodecError;
+use crate::codec::{CodecError, Writer};
 
-/// A database with something of everything: directories, contents, all kinds of handles and claims, replies.
+/// A database with something of everything: directories, contents, all kinds of handles and claims, replies, events
+/// that wait to be acknowledged, plain and extended sessions.
 fn rich() -> Cell {
     let mut cell = Cell::new();
     cell.open(1, "/d", CREATE | DIRECTORY, UPDATED);
@@ -16,6 +17,14 @@ fn rich() -> Cell {
     cell.lock(1, fh);
     cell.open(2, "/gone", CREATE, DELETED);
     cell.write(3, del("/gone"));
+    let terms = Some(Terms { lease_ms: 30_000, grace_ms: 45_000 });
+    cell.apply(1, open_extended(4, "bob", 100, terms));
+    cell.open(4, "/e", CREATE | WRITE | LOCK, UPDATED);
+    let fh = cell.open(2, "/e", LOCK, NONE);
+    cell.lock(2, fh);
+    cell.share(4, 2);
+    cell.code(4, put(2, b"x"));
+    cell.write(2, Write::Unlock { fh });
     cell
 }
 
@@ -71,6 +80,33 @@ fn the_largest_session_fits_in_a_snapshot() {
     }
     assert_eq!(db.totals().claims, HANDLES_MAX);
     assert_eq!(db.session(1).unwrap().replies.len(), 64);
+    assert_eq!(Snapshot::decode(snapshot(&db).as_slice()).unwrap().digest(), db.digest());
+}
+
+#[test]
+fn the_largest_session_fits_in_a_snapshot_with_all_its_events_pending() {
+    let mut db = Database::new();
+    let limits = Limits { handles_per_session: HANDLES_MAX, ..Limits::default() };
+    let mut number = 100;
+    let mut apply = |action| db.apply(&Command { at: 0, epoch: 0, action });
+    let mut request = |apply: &mut dyn FnMut(Action) -> Effects, sid, write| {
+        number += 1;
+        let settled = Settled { replies: vec![number - 64], events: vec![] };
+        apply(Action::Request { sid, xid: number, order: number, settled, write })
+    };
+    apply(Action::SetLimits(limits));
+    let terms = Terms { lease_ms: 30_000, grace_ms: 45_000 };
+    apply(open_extended(1, &"u".repeat(31), 36, Some(terms)));
+    apply(open_session(2, "alice", 36));
+    request(&mut apply, 2, open("/f", CREATE | WRITE | LOCK, NONE));
+    request(&mut apply, 2, Write::Lock { fh: 2, flags: LockFlags::NONE, wait: true });
+    for fh in 2..HANDLES_MAX + 2 {
+        request(&mut apply, 1, open("/f", LOCK, UPDATED));
+        request(&mut apply, 1, Write::Lock { fh, flags: LockFlags::SHARED, wait: true });
+    }
+    assert_eq!(request(&mut apply, 2, put(2, b"x")).events.len() as u64, HANDLES_MAX);
+    assert_eq!(apply(Action::ExpireSession { sid: 2 }).events.len() as u64, HANDLES_MAX);
+    assert!(db.session(1).unwrap().handles.iter().all(|handle| handle.pending.len() == 2));
     assert_eq!(Snapshot::decode(snapshot(&db).as_slice()).unwrap().digest(), db.digest());
 }
 
@@ -133,10 +169,44 @@ fn a_snapshot_that_contradicts_itself_is_refused() {
     };
     let original = claim(3, 52, 3);
     assert_eq!(problem(forge(&original, &claim(3, 51, 3))), "its lock was never given out");
-    assert_eq!(problem(forge(&original, &claim(3, 52, 4))), "its lock was never given out");
+    assert_eq!(problem(forge(&original, &claim(3, 52, 6))), "its lock was never given out");
     assert_eq!(problem(forge(&original, &claim(3, 99, 3))), "its lock was never given out");
     assert!(forge(&original, &claim(3, 52, 3)).is_ok());
     assert!(forge(&original, &claim(9, 52, 3)).is_err());
+}
+
+#[test]
+fn a_snapshot_with_events_out_of_order_is_refused() {
+    // The events of session 4's handle 2, each with its version and number, behind the number of the last one.
+    let events = |last: u64, events: [(u32, u64, u64); 2]| {
+        let mut out = Writer::new();
+        out.u64(last);
+        out.count(events.len());
+        for (event, version, serial) in events {
+            out.u32(event);
+            out.u64(version);
+            out.u64(serial);
+        }
+        out.into_vec()
+    };
+    let original = events(2, [(1, 2, 1), (4, 2, 2)]);
+    assert!(forge(&original, &original).is_ok());
+    for (last, other) in
+        [(2, [(1, 2, 2), (4, 2, 1)]), (2, [(1, 2, 2), (4, 2, 2)]), (1, [(1, 2, 1), (4, 2, 2)])]
+    {
+        let forged = forge(&original, &events(last, other));
+        assert!(
+            matches!(
+                &forged,
+                Err(SnapshotError::Inconsistent { problem: "its events are out of order", .. })
+            ),
+            "{forged:?}"
+        );
+    }
+    for other in [[(4, 2, 1), (4, 2, 2)], [(3, 2, 1), (4, 2, 2)], [(0, 2, 1), (4, 2, 2)]] {
+        let forged = forge(&original, &events(2, other));
+        assert!(matches!(&forged, Err(SnapshotError::Malformed(_))), "{forged:?}");
+    }
 }
 
 #[test]
