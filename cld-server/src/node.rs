@@ -88,8 +88,12 @@ impl Node {
 impl<E: Engine> Node<E> {
     /// A server on this engine, whose log goes on after what `database` holds.
     pub fn with_engine(config: NodeConfig, keys: Keys, engine: E, database: Database, clock: Clock) -> Self {
-        let endpoint =
-            EndpointConfig { timing: config.timing, queue: config.queue, sockets: config.sockets.clone() };
+        let endpoint = EndpointConfig {
+            timing: config.timing,
+            queue: config.queue,
+            sockets: config.sockets.clone(),
+            client_addresses: config.client_addresses.clone(),
+        };
         let mut node = Self {
             endpoint: Endpoint::new(endpoint, config.seed, clock.now),
             snapshots: Snapshots::new(config.snapshot),

@@ -24,7 +24,7 @@ impl Rng {
         self.counter = self.counter.wrapping_add(1);
         // A seed of 32 bytes is never an empty key.
         let Ok(key) = Key::new(&self.seed) else { return self.counter };
-        key.derive(self.counter)
+        key.derive(&self.counter.to_be_bytes())
     }
 }
 

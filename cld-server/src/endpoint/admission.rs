@@ -3,8 +3,10 @@
 use std::net::SocketAddr;
 
 use cldc_core::time::Instant;
+use cldc_core::wire::extended::{HELLO_PACKET, Hello};
 use cldc_core::wire::{Code, Key, Op, Packet, Part};
 
+use super::extended::Extended;
 use super::limits::Refused;
 use super::refusals::Refusal;
 use super::session::{Session, Stage};
@@ -18,8 +20,13 @@ pub(super) fn key_of(keys: &Keys, user: &[u8]) -> Option<Key> {
 }
 
 /// Whether two addresses are the same peer's: an IPv4 address may come in the clothes of IPv6.
-fn same_peer(one: SocketAddr, other: SocketAddr) -> bool {
+pub(super) fn same_peer(one: SocketAddr, other: SocketAddr) -> bool {
     one.ip().to_canonical() == other.ip().to_canonical() && one.port() == other.port()
+}
+
+/// What a NEW_SESS says that asks for an extended session. A packet that is shorter than the answer asks for a plain one.
+pub(super) fn hello_of(packet: &Packet<'_>) -> Option<Hello> {
+    if packet.size() < HELLO_PACKET { None } else { Hello::of(packet.piece) }
 }
 
 impl Endpoint {
@@ -59,7 +66,12 @@ impl Endpoint {
         (via, from): (SocketId, SocketAddr),
         packet: &Packet<'_>,
     ) -> Result<(), Code> {
-        let opens = matches!(packet.part, Part::Only { op: Op::NewSess, .. });
+        // The packets that begin a stream have no rider.
+        let op = packet.part.op().filter(|_| packet.rider.is_none() && packet.part.is_last());
+        let opens = op == Some(Op::NewSess);
+        if op == Some(Op::Resume) {
+            return self.resume(now, database, user, (via, from), packet);
+        }
         let Some(session) = self.sessions.get(&packet.sid) else {
             return if opens {
                 self.open(now, database, user, (via, from), packet)
@@ -72,8 +84,20 @@ impl Endpoint {
             self.with(now, database, packet.sid, |session, _| session.stage = Stage::Gone);
             return self.open(now, database, user, (via, from), packet);
         }
-        if session.user != user || !same_peer(session.peer, from) {
+        let is_here = same_peer(session.peer, from);
+        if session.user == user && session.is_resumable() && packet.rider.is_some() {
+            // From elsewhere, or after a restart, its stream is not known.
+            if !is_here || matches!(session.stage, Stage::Dormant { .. }) {
+                self.hint(now, user, (via, from), packet);
+                return Ok(());
+            }
+        }
+        if session.user != user || !is_here {
             return Err(if opens { Code::SessExists } else { Code::SessInval });
+        }
+        if session.extended.is_none() && packet.rider.is_some() {
+            self.counters.malformed = self.counters.malformed.saturating_add(1);
+            return Ok(());
         }
         let handled = self.with(now, database, packet.sid, |session, cx| {
             (session.via, session.to) = (Some(via), from);
@@ -105,8 +129,9 @@ impl Endpoint {
             return Ok(());
         }
         let session = {
-            let cx = self.context(now, database, user);
-            Session::new(&cx, packet.sid, user, from, (xid, packet.number))
+            let mut cx = self.context(now, database, user);
+            let extended = hello_of(packet).map(|hello| Extended::granted(&mut cx, &hello));
+            Session::new(&cx, packet.sid, user, from, (xid, packet.number), extended)
         };
         self.sessions.insert(packet.sid, session);
         self.file(database, packet.sid);
@@ -127,7 +152,7 @@ impl Endpoint {
             return;
         }
         let (sid, number) = (packet.sid, packet.number);
-        self.queue_refusal(now, Refusal { via, to, sid, user, op, xid, number, code });
+        self.queue_refusal(now, Refusal { via, to, sid, user, op, xid, number, code, cookie: None });
     }
 
     /// Queues a result outside the stream, if the limit allows it.

@@ -3,13 +3,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use cldc_core::wire::extended::{self, EventDetail};
 use cldc_core::wire::limits::PIECE;
 use cldc_core::wire::xdr::pad;
-use cldc_core::wire::{Answer, Code, Full, Metadata, Op, Writer};
+use cldc_core::wire::{Answer, Code, Full, LockFlags, Metadata, Op, Writer};
 
-use crate::database::{Meta, Reply, Write};
+use crate::database::{Meta, Reply, Sequencer, Write};
 
-/// The longest answer without a file's contents: a GET reply with the longest path.
+/// The longest answer without a file's contents or a list of handles: a GET reply with the longest path.
 const LONGEST_HEAD: usize = 12 + 36 + 4 + 256 + 4;
 
 /// The body of a message, ready to be cut into pieces. A file's contents are not copied before that.
@@ -23,10 +24,51 @@ pub(super) struct Content {
 impl Content {
     /// The body of an answer.
     pub(super) fn of(answer: &Answer<'_>) -> Result<Self, Full> {
+        Self::with(answer, |_| Ok(()))
+    }
+
+    /// The body of an answer of an extended session, with what follows the plain part.
+    pub(super) fn with(
+        answer: &Answer<'_>,
+        rest: impl FnOnce(&mut Writer<'_>) -> Result<(), Full>,
+    ) -> Result<Self, Full> {
         let mut buffer = [0; LONGEST_HEAD];
-        let mut out = Writer::new(&mut buffer);
+        Self::written(&mut buffer, answer, rest)
+    }
+
+    /// The same, for a body of at most `len` bytes.
+    pub(super) fn long(
+        len: usize,
+        answer: &Answer<'_>,
+        rest: impl FnOnce(&mut Writer<'_>) -> Result<(), Full>,
+    ) -> Result<Self, Full> {
+        Self::written(&mut vec![0; len], answer, rest)
+    }
+
+    fn written(
+        buffer: &mut [u8],
+        answer: &Answer<'_>,
+        rest: impl FnOnce(&mut Writer<'_>) -> Result<(), Full>,
+    ) -> Result<Self, Full> {
+        let mut out = Writer::new(buffer);
         answer.emit(&mut out)?;
+        rest(&mut out)?;
         Ok(Self { head: out.written().into(), data: None })
+    }
+
+    /// The body of the answer to a command of an extended session.
+    pub(super) fn of_reply(answer: &Answer<'_>, sequencer: Option<&Sequencer>) -> Result<Self, Full> {
+        Self::with(answer, |out| sequencer.map_or(Ok(()), |sequencer| to_wire(sequencer).emit(out)))
+    }
+
+    /// The body of an event of an extended session.
+    pub(super) fn of_event(
+        answer: &Answer<'_>,
+        (serial, version): (u64, u64),
+        granted: Option<&Sequencer>,
+    ) -> Result<Self, Full> {
+        let sequencer = granted.map(to_wire);
+        Self::with(answer, |out| EventDetail { serial, version, sequencer }.emit(out))
     }
 
     /// The body of the answer to GET.
@@ -84,6 +126,24 @@ pub(super) const fn result(op: Op, xid: u64, reply: Reply) -> Answer<'static> {
     }
 }
 
+/// A sequencer as clients see it.
+fn to_wire(sequencer: &Sequencer) -> extended::Sequencer<'_> {
+    let Sequencer { inode, generation, shared, ref path } = *sequencer;
+    let mode = if shared { LockFlags::SHARED } else { LockFlags::NONE };
+    extended::Sequencer { inode, generation, mode, path }
+}
+
+/// A client's sequencer; nothing if its mode is that of no lock.
+pub(super) fn from_wire(sequencer: &extended::Sequencer<'_>) -> Option<Sequencer> {
+    let extended::Sequencer { inode, generation, mode, path } = *sequencer;
+    let shared = match mode {
+        LockFlags::NONE => false,
+        LockFlags::SHARED => true,
+        _ => return None,
+    };
+    Some(Sequencer { inode, generation, shared, path: path.into() })
+}
+
 /// The answer that tells nothing but success.
 pub(super) const fn success(op: Op, xid: u64) -> Answer<'static> {
     Answer::Done { op, xid, code: Code::Ok }
@@ -93,9 +153,11 @@ pub(super) const fn success(op: Op, xid: u64) -> Answer<'static> {
 pub(super) const fn op_of(write: &Write) -> Op {
     match write {
         Write::Open { .. } => Op::Open,
-        Write::Put { .. } => Op::Put,
+        Write::Put { fence: None, .. } => Op::Put,
+        Write::Put { fence: Some(_), .. } => Op::PutFenced,
         Write::Close { .. } => Op::Close,
-        Write::Del { .. } => Op::Del,
+        Write::Del { fence: None, .. } => Op::Del,
+        Write::Del { fence: Some(_), .. } => Op::DelFenced,
         Write::Lock { wait: true, .. } => Op::Lock,
         Write::Lock { wait: false, .. } => Op::TryLock,
         Write::Unlock { .. } => Op::Unlock,

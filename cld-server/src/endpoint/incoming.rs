@@ -3,6 +3,7 @@
 use cldc_core::link::{Arrival, ahead};
 use cldc_core::wire::{Code, Op, Packet, Part};
 
+use super::admission::hello_of;
 use super::limits::Refused;
 use super::session::{Context, Session, Stage};
 
@@ -10,6 +11,9 @@ impl Session {
     /// A packet of this session's user, from the session's address, with a right HMAC. An error is a result to be sent
     /// outside the stream.
     pub(super) fn handle_packet(&mut self, cx: &mut Context<'_>, packet: &Packet<'_>) -> Result<(), Code> {
+        if self.extended.is_some() {
+            return self.handle_extended_packet(cx, packet);
+        }
         match packet.part.op() {
             Some(Op::Ack) => {
                 self.acknowledged(cx, packet.number);
@@ -30,14 +34,21 @@ impl Session {
     }
 
     /// A NEW_SESS for a session that exists.
-    fn opened_again(&mut self, cx: &mut Context<'_>, packet: &Packet<'_>) -> Result<(), Code> {
-        let same = matches!(packet.part, Part::Only { xid, .. } if (xid, packet.number) == self.opened);
-        if !same {
+    pub(super) fn opened_again(&mut self, cx: &mut Context<'_>, packet: &Packet<'_>) -> Result<(), Code> {
+        let hello = hello_of(packet);
+        // After a restart, only the xid of an extended NEW_SESS is known.
+        let forgotten = self.extended.is_some() && matches!(self.stage, Stage::Dormant { .. });
+        let same = matches!(packet.part, Part::Only { xid, .. }
+            if xid == self.opened.0 && (packet.number == self.opened.1 || forgotten));
+        if !same || hello.is_some() != self.extended.is_some() {
             return Err(Code::SessExists);
         }
         cx.counters.duplicates = cx.counters.duplicates.saturating_add(1);
         match self.stage {
-            Stage::Dormant { .. } => self.call(cx),
+            Stage::Dormant { .. } => match hello {
+                Some(hello) => self.greet_again(cx, packet.number, &hello),
+                None => self.call(cx),
+            },
             Stage::Unproved | Stage::Calling => self.held_back(cx),
             _ => {}
         }
@@ -51,7 +62,7 @@ impl Session {
     }
 
     /// A packet for a session that its client has ended.
-    fn ended(&mut self, cx: &mut Context<'_>, packet: &Packet<'_>) -> Result<(), Code> {
+    pub(super) fn ended(&mut self, cx: &mut Context<'_>, packet: &Packet<'_>) -> Result<(), Code> {
         if ahead(packet.number, self.incoming.next_number()) >= 0 {
             return Err(Code::SessInval);
         }
@@ -63,13 +74,10 @@ impl Session {
 
     /// A numbered packet of a session that is live.
     pub(super) fn receive(&mut self, cx: &mut Context<'_>, packet: &Packet<'_>) {
-        let distance = ahead(packet.number, self.incoming.next_number());
-        if distance >= 0
-            && let Some(limit) = self.limit(cx).or_else(|| self.stream_limit(cx, packet, distance))
-        {
-            cx.counters.limit(cx.now, limit, &self.user);
+        if self.refuses(cx, packet) {
             return;
         }
+        let distance = ahead(packet.number, self.incoming.next_number());
         match self.incoming.accept(packet.number, packet.part, packet.piece) {
             Arrival::Taken => {
                 self.heard(cx);
@@ -87,6 +95,18 @@ impl Session {
             Arrival::Held | Arrival::Refused if distance > 0 => self.came_early(cx, packet),
             Arrival::Held | Arrival::Refused => {}
         }
+    }
+
+    /// Whether a limit keeps a packet out. Its sender will send it again.
+    pub(super) fn refuses(&self, cx: &mut Context<'_>, packet: &Packet<'_>) -> bool {
+        let distance = ahead(packet.number, self.incoming.next_number());
+        if distance >= 0
+            && let Some(limit) = self.limit(cx).or_else(|| self.stream_limit(cx, packet, distance))
+        {
+            cx.counters.limit(cx.now, limit, &self.user);
+            return true;
+        }
+        false
     }
 
     /// Whether the packet would make the session hold or assemble, and too many of its user's sessions do.

@@ -6,43 +6,92 @@
 use std::collections::VecDeque;
 
 use cldc_core::link::Message;
+use cldc_core::wire::extended::Features;
 use cldc_core::wire::{Code, Malformed, Op, Request};
 
-use crate::database::Write;
+use super::content::from_wire;
+use crate::database::{Sequencer, Write};
 
 /// A request.
 #[derive(Clone, Debug)]
 pub(super) enum Job {
     /// Changes something: goes through the log.
-    Command { xid: u64, number: u64, write: Write },
-    /// Reads a file, or only its metadata.
-    Read { xid: u64, fh: u64, metadata_only: bool },
+    Command { xid: u64, order: u64, write: Write },
+    /// Is answered from the replicated state.
+    Read { xid: u64, read: Read },
     /// Is answered by a code that does not depend on anything.
     Say { op: Op, xid: u64, code: Code },
 }
 
+/// What is to be read.
+#[derive(Clone, Debug)]
+pub(super) enum Read {
+    /// A file.
+    File { fh: u64 },
+    /// Its metadata.
+    Metadata { fh: u64 },
+    /// The epoch: NOP in an extended session.
+    Epoch,
+    /// The sequencer of a lock.
+    Sequencer { fh: u64 },
+    /// Whether a sequencer stands.
+    Check(Sequencer),
+    /// The recorded reply to a request that was executed, and came again with a resumed session.
+    Recorded { op: Op },
+}
+
 impl Job {
-    /// What a message asks for; nothing for an operation that no client sends.
-    pub(super) fn of(message: &Message<'_>) -> Option<Self> {
+    /// What a message asks for, in an extended session with these features or in a plain one. In a plain one, nothing
+    /// for an operation that no client of Hail sends.
+    pub(super) fn of(message: &Message<'_>, extended: Option<Features>) -> Option<Self> {
         let Message { op, xid, number, body, cut } = *message;
+        let say = |code| Some(Self::Say { op, xid, code });
+        let read = |read| Some(Self::Read { xid, read });
+        let unknown = if extended.is_some() { say(Code::Unsupported) } else { None };
+        let fencing = extended.is_some_and(|features| features.contains(Features::FENCING));
+        if is_fencing(op) && !fencing {
+            return unknown;
+        }
         let write = match Request::parse(op, body) {
-            Err(Malformed::Op) | Ok(Request::NewSess { .. }) => return None,
-            Err(_) => return Some(Self::Say { op, xid, code: Code::BadPkt }),
-            Ok(_) if cut => return Some(Self::Say { op, xid, code: Code::BadPkt }),
-            Ok(Request::Nop) => return Some(Self::Say { op, xid, code: Code::Ok }),
-            Ok(Request::Get { fh }) => return Some(Self::Read { xid, fh, metadata_only: false }),
-            Ok(Request::GetMeta { fh }) => return Some(Self::Read { xid, fh, metadata_only: true }),
+            Err(Malformed::Op) | Ok(Request::NewSess { .. }) => return unknown,
+            _ if op == Op::Resume => return unknown,
+            Err(_) => return say(Code::BadPkt),
+            Ok(_) if cut => return say(Code::BadPkt),
+            Ok(Request::Nop) if extended.is_some() => return read(Read::Epoch),
+            Ok(Request::Nop) => return say(Code::Ok),
+            Ok(Request::Get { fh }) => return read(Read::File { fh }),
+            Ok(Request::GetMeta { fh }) => return read(Read::Metadata { fh }),
+            Ok(Request::GetSequencer { fh }) => return read(Read::Sequencer { fh }),
+            Ok(Request::CheckSequencer { ref sequencer }) => match from_wire(sequencer) {
+                Some(sequencer) => return read(Read::Check(sequencer)),
+                None => return say(Code::Stale),
+            },
             Ok(Request::Open { mode, events, path }) => Write::Open { mode, events, path: path.into() },
             Ok(Request::Put { fh, data }) => Write::Put { fh, data: data.into(), fence: None },
+            Ok(Request::PutFenced { ref sequencer, fh, data }) => match from_wire(sequencer) {
+                fence @ Some(_) => Write::Put { fh, data: data.into(), fence },
+                None => return say(Code::Stale),
+            },
             Ok(Request::Close { fh }) => Write::Close { fh },
             Ok(Request::Del { path }) => Write::Del { path: path.into(), fence: None },
+            Ok(Request::DelFenced { ref sequencer, path }) => match from_wire(sequencer) {
+                fence @ Some(_) => Write::Del { path: path.into(), fence },
+                None => return say(Code::Stale),
+            },
             Ok(Request::Lock { fh, flags, wait }) => Write::Lock { fh, flags, wait },
             Ok(Request::Unlock { fh }) => Write::Unlock { fh },
             Ok(Request::EndSess) => Write::EndSession,
-            Ok(_) => return None,
+            Ok(_) => return unknown,
         };
-        Some(Self::Command { xid, number, write })
+        // Numbers begin anew when an extended session is resumed; its xids go on.
+        let order = if extended.is_some() { xid } else { number };
+        Some(Self::Command { xid, order, write })
     }
+}
+
+/// Whether the operation is one of [`Features::FENCING`].
+const fn is_fencing(op: Op) -> bool {
+    matches!(op, Op::GetSequencer | Op::CheckSequencer | Op::PutFenced | Op::DelFenced)
 }
 
 /// The requests of one session, oldest first.
@@ -88,15 +137,15 @@ impl Jobs {
 
     /// Hands that command over.
     pub(super) fn hand_over(&mut self) -> Option<(u64, u64, Write)> {
-        let Job::Command { xid, number, write } = self.queue.get(self.handed)? else { return None };
+        let Job::Command { xid, order, write } = self.queue.get(self.handed)? else { return None };
         self.handed = self.handed.saturating_add(1);
-        Some((*xid, *number, write.clone()))
+        Some((*xid, *order, write.clone()))
     }
 
-    /// The command with this number is applied.
+    /// The command of this order is applied; `false` if it is not the one that was handed over first.
     pub(super) fn finish(&mut self, applied: u64) -> bool {
         match self.queue.front() {
-            Some(Job::Command { number, .. }) if *number == applied && self.handed > 0 => {
+            Some(Job::Command { order, .. }) if *order == applied && self.handed > 0 => {
                 self.handed = self.handed.saturating_sub(1);
                 self.take_front().is_some()
             }

@@ -10,7 +10,8 @@ use crate::database::{LimitKind, UserName};
 /// handle are merged into one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// Messages to one session that are not acknowledged, and its requests that are not answered, together.
+    /// Messages to one session that are not acknowledged, and its requests that are not answered, together. An extended
+    /// session may have as many more as its table of replies has places, as its client has so many on their way.
     pub messages_per_session: usize,
     /// Packets of the messages to one session that are not acknowledged. One message may go beyond it.
     pub packets_per_session: usize,
@@ -24,7 +25,7 @@ pub struct QueueLimits {
     pub unproved_per_user: usize,
     /// The same for all users together.
     pub unproved: usize,
-    /// Results outside the streams (SESS_INVAL, SESS_EXISTS) in a second.
+    /// Answers outside the streams (SESS_INVAL, SESS_EXISTS, challenges and hints) in a second.
     pub refusals_per_second: u32,
 }
 
@@ -141,8 +142,16 @@ pub struct Counters {
     pub opened: u64,
     /// Sessions whose lease ran out.
     pub expired: u64,
-    /// Results sent outside the streams.
+    /// Results sent outside the streams, challenges and hints among them.
     pub refusals: u64,
+    /// Sessions resumed.
+    pub resumed: u64,
+    /// Challenges to clients that want to resume, and hints that they should.
+    pub challenges: u64,
+    /// Requests to keep a session alive, outside its stream.
+    pub keepalives: u64,
+    /// Packets of extended sessions that acknowledge another stream than the present one, or none.
+    pub foreign: u64,
     /// How often each limit was reached, by its name.
     pub limits: BTreeMap<&'static str, u64>,
     /// When each limit may be logged again.

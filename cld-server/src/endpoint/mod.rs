@@ -7,17 +7,20 @@
 //! - `admission`: which packets get to a session; `refusals`: results for those that do not;
 //! - `session`: one session's stages, lease and deadlines; `incoming`: its packets that arrive; `jobs`: the order of its
 //!   requests; `outbox`, `content`: what its client is told; `recover`: how it goes on after a restart;
+//! - `extended`: what sessions of our clients have beyond; `resume`: how they go on elsewhere, or after a restart;
 //! - `schedule`: who has something to do; `limits`, `timing`: how much and how long; `bounded`: the link's storage.
 
 mod admission;
 mod bounded;
 mod content;
+mod extended;
 mod incoming;
 mod jobs;
 mod limits;
 mod outbox;
 mod recover;
 mod refusals;
+mod resume;
 mod schedule;
 mod session;
 mod timing;
@@ -37,6 +40,7 @@ use crate::keys::Keys;
 use admission::key_of;
 use limits::{Refused, Users};
 use refusals::{Refusal, Refusals};
+use resume::Secret;
 use schedule::Schedule;
 use session::{Context, Session, Stage};
 
@@ -65,9 +69,20 @@ pub struct EndpointConfig {
     /// The server's sockets and the addresses that they are bound to. After a restart, a client that was not heard of
     /// yet is called through the first one of its address's family; without one it must speak first.
     pub sockets: Vec<(SocketId, SocketAddr)>,
+    /// Where the cell's servers may be reached by clients, which are told so. If it is empty, they are told the addresses
+    /// of the sockets that are bound to one.
+    pub client_addresses: Vec<SocketAddr>,
 }
 
 impl EndpointConfig {
+    /// Where clients are told that servers may be reached.
+    fn servers(&self) -> impl Iterator<Item = SocketAddr> + '_ {
+        let bound = self.sockets.iter().map(|&(_, address)| address);
+        let bound =
+            bound.filter(|address| self.client_addresses.is_empty() && !address.ip().is_unspecified());
+        self.client_addresses.iter().copied().chain(bound)
+    }
+
     fn socket_for(&self, peer: SocketAddr) -> Option<SocketId> {
         self.sockets.iter().find(|(_, local)| local.is_ipv4() == peer.is_ipv4()).map(|&(id, _)| id)
     }
@@ -78,6 +93,8 @@ impl EndpointConfig {
 pub struct Endpoint {
     config: EndpointConfig,
     rng: Rng,
+    /// What cookies are made with.
+    secret: Secret,
     sessions: BTreeMap<u64, Session>,
     schedule: Schedule,
     users: Users,
@@ -92,9 +109,11 @@ impl Endpoint {
     #[must_use]
     pub fn new(config: EndpointConfig, seed: [u8; 32], now: Instant) -> Self {
         let refusals = Refusals::new(config.queue.refusals_per_second, now);
+        let mut rng = Rng::new(seed);
         Self {
             config,
-            rng: Rng::new(seed),
+            secret: Secret::new(&mut rng),
+            rng,
             sessions: BTreeMap::new(),
             schedule: Schedule::default(),
             users: Users::default(),
@@ -109,7 +128,11 @@ impl Endpoint {
     pub fn begin_epoch(&mut self, now: Instant, database: &Database) {
         self.clear();
         for (sid, found) in database.sessions() {
-            let session = Session::recovered(&self.context(now, database, found.user), sid, found);
+            let mut cx = self.context(now, database, found.user);
+            let session = match found.terms {
+                Some(terms) => Session::dormant(&mut cx, sid, found, terms),
+                None => Session::recovered(&cx, sid, found),
+            };
             self.sessions.insert(sid, session);
             self.file(database, sid);
         }
@@ -185,16 +208,16 @@ impl Endpoint {
         }
         match action {
             Action::BeginEpoch | Action::SetLimits(_) => {}
-            Action::OpenSession { sid, user, xid, order, .. } => {
+            Action::OpenSession { sid, user, xid, .. } => {
                 self.note_limit(now, effects, user);
                 let refused = self.with(now, database, *sid, |session, cx| {
-                    let to = session.via.map(|via| (via, session.to));
+                    let to = session.via.map(|via| (via, session.to, session.opened.1));
                     session.opened(cx, effects.reply).err().zip(to)
                 });
-                if let Some((code, (via, to))) = refused.flatten() {
-                    let (sid, user, xid, number) = (*sid, *user, *xid, *order);
-                    let op = Op::NewSess;
-                    self.queue_refusal(now, Refusal { via, to, sid, user, op, xid, number, code });
+                if let Some((code, (via, to, number))) = refused.flatten() {
+                    let (sid, user, xid, op) = (*sid, *user, *xid, Op::NewSess);
+                    let refusal = Refusal { via, to, sid, user, op, xid, number, code, cookie: None };
+                    self.queue_refusal(now, refusal);
                 }
             }
             Action::Request { sid, xid, order, write, .. } => {

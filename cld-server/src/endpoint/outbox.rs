@@ -6,7 +6,7 @@ use cldc_core::link::{Outgoing, Pacing, Sender};
 use cldc_core::rng::Rng;
 use cldc_core::time::{Duration, Instant};
 use cldc_core::wire::limits::PIECE;
-use cldc_core::wire::{Answer, EventMask, Full, Op, Part, Seal};
+use cldc_core::wire::{Ack, EventMask, Full, Op, Part, Rider, Seal};
 
 use super::bounded::List;
 use super::content::{Content, success};
@@ -16,7 +16,7 @@ use crate::database::{Notice, Settled};
 /// What a message to the client is, and so what its acknowledgement means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// The reply to NEW_SESS, or a NEW_SESS reply that nobody asked for.
+    /// The reply to NEW_SESS or RESUME, or a NEW_SESS reply that nobody asked for.
     Greeting,
     /// PING.
     Ping,
@@ -60,6 +60,21 @@ struct Resync {
 /// So many events may be on their way; others wait, and are merged. Hail's client acknowledges none of them, but the
 /// PING after them, which must be inside the window, and among the numbers that the client takes again.
 const EVENTS: usize = 16;
+/// The same in an extended session, whose client acknowledges them: no more than leave room for requests.
+const EVENTS_EXTENDED: usize = 32;
+
+/// Events of one handle that wait for room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Merged {
+    events: EventMask,
+    /// Of the last one.
+    version: u64,
+    serial: u64,
+}
+
+/// An acknowledgement of another stream than the present one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Foreign;
 
 /// The messages to one client.
 #[derive(Debug)]
@@ -68,8 +83,10 @@ pub(super) struct Outbox {
     packets: usize,
     /// How many of the messages are events.
     events: usize,
-    /// Events for which there was no room: for each handle what happened, and the serial of the last event.
-    merged: BTreeMap<u64, (EventMask, u64)>,
+    /// Events for which there was no room, by handle.
+    merged: BTreeMap<u64, Merged>,
+    /// The session is an extended one.
+    is_extended: bool,
     /// What the client has acknowledged since the session's last command.
     settled: Settled,
     /// When a PING should follow an event.
@@ -91,6 +108,7 @@ impl Outbox {
             packets: 0,
             events: 0,
             merged: BTreeMap::new(),
+            is_extended: false,
             settled: Settled { replies: Vec::new(), events: Vec::new() },
             flush_at: None,
             pinged: false,
@@ -98,6 +116,14 @@ impl Outbox {
             resync: None,
             is_exact: false,
         }
+    }
+
+    /// Makes it that of an extended session, whose client lets so many packets be unacknowledged. It takes the place
+    /// of another one: what the client has acknowledged there stays known.
+    pub(super) fn extend(&mut self, window: u64, before: Self) {
+        self.sender.set_selective(window);
+        self.is_extended = true;
+        self.settled = before.settled;
     }
 
     /// The number of messages on their way.
@@ -112,6 +138,11 @@ impl Outbox {
 
     pub(super) fn set_pacing(&mut self, pacing: Pacing) {
         self.sender.set_pacing(pacing);
+    }
+
+    /// Whether the reply to RESUME is on its way.
+    pub(super) fn greets(&self) -> bool {
+        self.sender.get(0).is_some_and(|message| message.body.kind == Kind::Greeting)
     }
 
     /// Whether a reply to this request is on its way.
@@ -158,26 +189,46 @@ impl Outbox {
         }
     }
 
-    /// Queues an event, or merges it with the others of its handle that wait for room.
-    pub(super) fn notify(&mut self, notice: &Notice, room: bool, flush_at: Instant, xid: u64) {
-        let (fh, serial) = (notice.fh, notice.serial);
-        if !(room && self.merged.is_empty() && self.event(fh, notice.events, serial, xid).is_ok()) {
-            let (events, last) = self.merged.entry(fh).or_default();
-            *events = events.with(notice.events);
-            *last = serial;
+    /// Queues an event, which `content` writes, or merges it with the others of its handle that wait for room.
+    pub(super) fn notify(
+        &mut self,
+        notice: &Notice,
+        room: bool,
+        flush_at: Instant,
+        xid: u64,
+        content: impl FnOnce(&Notice) -> Result<Content, Full>,
+    ) {
+        if !(room && self.merged.is_empty() && self.event(notice, xid, content).is_ok()) {
+            let Notice { fh, events, version, serial, .. } = *notice;
+            let before = self.merged.get(&fh).map_or(EventMask::NONE, |merged| merged.events);
+            self.merged.insert(fh, Merged { events: before.with(events), version, serial });
         }
-        self.flush_at.get_or_insert(flush_at);
+        self.flush_events(flush_at);
     }
 
-    /// Queues the events of one handle that waited for room; `false` if none do.
-    pub(super) fn unmerge(&mut self, flush_at: Instant, xid: u64) -> bool {
-        let Some((fh, (events, serial))) = self.merged.pop_first() else { return false };
-        if self.event(fh, events, serial, xid).is_err() {
-            self.merged.insert(fh, (events, serial));
+    /// Queues the events of one handle of session `sid` that waited for room; `false` if none do.
+    pub(super) fn unmerge(
+        &mut self,
+        sid: u64,
+        flush_at: Instant,
+        xid: u64,
+        content: impl FnOnce(&Notice) -> Result<Content, Full>,
+    ) -> bool {
+        let Some((fh, merged)) = self.merged.pop_first() else { return false };
+        let Merged { events, version, serial } = merged;
+        if self.event(&Notice { sid, fh, events, version, serial }, xid, content).is_err() {
+            self.merged.insert(fh, merged);
             return false;
         }
-        self.flush_at.get_or_insert(flush_at);
+        self.flush_events(flush_at);
         true
+    }
+
+    /// A PING is to follow the events, at the latest then. Clients of extended sessions acknowledge events themselves.
+    fn flush_events(&mut self, flush_at: Instant) {
+        if !self.is_extended {
+            self.flush_at.get_or_insert(flush_at);
+        }
     }
 
     /// Whether events wait for room.
@@ -185,12 +236,17 @@ impl Outbox {
         !self.merged.is_empty()
     }
 
-    fn event(&mut self, fh: u64, events: EventMask, serial: u64, xid: u64) -> Result<(), Full> {
-        if self.events >= EVENTS {
+    fn event(
+        &mut self,
+        notice: &Notice,
+        xid: u64,
+        content: impl FnOnce(&Notice) -> Result<Content, Full>,
+    ) -> Result<(), Full> {
+        if self.events >= if self.is_extended { EVENTS_EXTENDED } else { EVENTS } {
             return Err(Full);
         }
-        let content = Content::of(&Answer::Event { fh, events })?;
-        self.push(Kind::Event { fh, serial }, Op::Event, xid, content)?;
+        let kind = Kind::Event { fh: notice.fh, serial: notice.serial };
+        self.push(kind, Op::Event, xid, content(notice)?)?;
         self.events = self.events.saturating_add(1);
         Ok(())
     }
@@ -206,24 +262,9 @@ impl Outbox {
         let base = self.sender.base_number();
         let mut told = Acknowledged::default();
         while let Some(message) = self.sender.acknowledge(now, number) {
-            self.packets =
-                self.packets.saturating_sub(usize::try_from(message.pieces()).unwrap_or(usize::MAX));
-            match message.body.kind {
-                Kind::Greeting => told.greeting = true,
-                Kind::Ping => {
-                    told.ping = true;
-                    self.pinged = false;
-                    if self.ends_with_event() {
-                        self.flush_at.get_or_insert(flush_at);
-                    }
-                }
-                Kind::Farewell => told.farewell = true,
-                Kind::Reply { xid, recorded: true } => self.settled.replies.push(xid),
-                Kind::Reply { recorded: false, .. } => {}
-                Kind::Event { fh, serial } => {
-                    self.events = self.events.saturating_sub(1);
-                    self.settle_event(fh, serial);
-                }
+            self.arrived(&message, &mut told);
+            if matches!(message.body.kind, Kind::Ping) && self.ends_with_event() {
+                self.flush_at.get_or_insert(flush_at);
             }
         }
         if self.sender.base_number() == base {
@@ -234,9 +275,58 @@ impl Outbox {
         Some(told)
     }
 
+    /// The client says what it has; nothing if that was known before. What it holds before its turn does not count: it
+    /// would forget that if the session were resumed.
+    ///
+    /// # Errors
+    /// [`Foreign`] if it is of another stream.
+    pub(super) fn acknowledge_selectively(
+        &mut self,
+        now: Instant,
+        ack: Ack,
+    ) -> Result<Option<Acknowledged>, Foreign> {
+        let base = self.sender.base_number();
+        if !self.sender.acknowledge_selectively(now, ack) {
+            return Err(Foreign);
+        }
+        let mut told = Acknowledged::default();
+        while let Some(message) = self.sender.take_acknowledged() {
+            self.arrived(&message, &mut told);
+        }
+        Ok((self.sender.base_number() != base).then_some(told))
+    }
+
+    /// The client has a message.
+    fn arrived(&mut self, message: &Outgoing<Body>, told: &mut Acknowledged) {
+        self.packets = self.packets.saturating_sub(usize::try_from(message.pieces()).unwrap_or(usize::MAX));
+        match message.body.kind {
+            Kind::Greeting => told.greeting = true,
+            Kind::Ping => {
+                told.ping = true;
+                self.pinged = false;
+            }
+            Kind::Farewell => told.farewell = true,
+            Kind::Reply { xid, recorded: true } => self.settled.replies.push(xid),
+            Kind::Reply { recorded: false, .. } => {}
+            Kind::Event { fh, serial } => {
+                self.events = self.events.saturating_sub(1);
+                self.settle_event(fh, serial);
+            }
+        }
+    }
+
     /// Takes it that the client has these replies.
     pub(super) fn settle_replies(&mut self, requests: impl Iterator<Item = u64>) {
-        self.settled.replies.extend(requests);
+        for xid in requests {
+            if !self.settled.replies.contains(&xid) {
+                self.settled.replies.push(xid);
+            }
+        }
+    }
+
+    /// Whether the client has acknowledged this event, or a later one of its handle.
+    pub(super) fn has_told(&self, handle: u64, serial: u64) -> bool {
+        self.settled.events.iter().any(|&(fh, last)| fh == handle && last >= serial)
     }
 
     fn settle_event(&mut self, fh: u64, serial: u64) {
@@ -300,11 +390,12 @@ impl Outbox {
         [self.sender.poll_timeout(), self.flush_at].into_iter().flatten().min()
     }
 
-    /// Writes the next packet that may leave now; its length.
+    /// Writes the next packet that may leave now, in an extended session with its rider; its length.
     pub(super) fn poll_packet(
         &mut self,
         now: Instant,
         seal: &Seal<'_>,
+        rider: Option<Rider>,
         buffer: &mut [u8],
     ) -> Result<Option<usize>, Full> {
         let mut piece = [0; PIECE];
@@ -317,7 +408,9 @@ impl Outbox {
         }
         let Some(cut) = self.sender.poll(now) else { return Ok(None) };
         let Some(message) = self.sender.get(cut.index) else { return Ok(None) };
+        // The answer to NEW_SESS looks the same in both kinds of sessions, but for its length.
+        let rider = rider.filter(|_| message.op != Op::NewSess);
         let piece = message.body.content.piece(&cut.range, &mut piece)?;
-        seal.emit(cut.part, cut.number, piece, buffer).map(Some)
+        seal.emit_with(rider, cut.part, cut.number, piece, buffer).map(Some)
     }
 }

@@ -80,7 +80,7 @@ impl Recovered {
 }
 
 impl Session {
-    /// A session found in the database. It is called unasked `quiet` after now, or soon if events wait for its client.
+    /// A plain session found in the database. It is called unasked `quiet` after now, or soon if events wait for its client.
     pub(super) fn recovered(cx: &Context<'_>, sid: u64, found: &database::Session) -> Self {
         let timing = &cx.config.timing;
         let via = cx.config.socket_for(found.peer);
@@ -96,6 +96,7 @@ impl Session {
             sid,
             user: found.user,
             peer: found.peer,
+            extended: None,
             opened: (found.xid, found.order),
             via,
             to: found.peer,
@@ -261,5 +262,5 @@ impl Session {
 fn read_only(packet: &Packet<'_>) -> Option<Job> {
     let Part::Only { xid, op: op @ (Op::Nop | Op::Get | Op::GetMeta) } = packet.part else { return None };
     let (number, body) = (packet.number, packet.piece);
-    Job::of(&Message { op, xid, number, body, cut: false })
+    Job::of(&Message { op, xid, number, body, cut: false }, None)
 }

@@ -1,5 +1,5 @@
 //! Results outside the streams: SESS_INVAL, SESS_EXISTS and the like, for packets of sessions that are none
-//! (protocol.md 4.5). They are sent once, properly signed, only to who knows the key, and not too many a second, as a
+//! (protocol.md 4.5), and challenges (docs/protocol.md 7.4). They are sent once, properly signed, only to who knows the key, and not too many a second, as a
 //! recorded packet could be sent again and again to make the server write to somebody else.
 
 use std::collections::VecDeque;
@@ -28,13 +28,16 @@ pub(super) struct Refusal {
     pub(super) xid: u64,
     pub(super) number: u64,
     pub(super) code: Code,
+    /// With CHALLENGE: what the client must send back.
+    pub(super) cookie: Option<u64>,
 }
 
 impl Refusal {
     /// Writes the packet; its length. `xid` is for the header.
     pub(super) fn emit(&self, seal: &Seal<'_>, xid: u64, buffer: &mut [u8]) -> Result<usize, Full> {
-        let Self { op, number, code, .. } = *self;
-        let content = Content::of(&Answer::Done { op, xid: self.xid, code })?;
+        let Self { op, number, code, cookie, .. } = *self;
+        let answer = Answer::Done { op, xid: self.xid, code };
+        let content = Content::with(&answer, |out| cookie.map_or(Ok(()), |cookie| out.u64(cookie)))?;
         let mut piece = [0; PIECE];
         let piece = content.piece(&(0..content.len()), &mut piece)?;
         seal.emit(Part::Only { xid, op }, number, piece, buffer)

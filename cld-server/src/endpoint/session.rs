@@ -4,16 +4,17 @@ use std::net::SocketAddr;
 
 use cldc_core::link::{Early, Receiver};
 use cldc_core::rng::Rng;
-use cldc_core::time::Instant;
+use cldc_core::time::{Duration, Instant};
 use cldc_core::wire::limits::MAX_MESSAGE;
-use cldc_core::wire::{Code, Full, Op, Seal};
+use cldc_core::wire::{Answer, Code, Full, Op, Seal};
 
 use super::admission::key_of;
 use super::bounded::{Bytes, List};
 use super::content::{Content, contents, op_of, result, success};
-use super::jobs::{Job, Jobs};
+use super::extended::Extended;
+use super::jobs::{Job, Jobs, Read};
 use super::limits::{Counters, Refused, Usage};
-use super::outbox::{Kind, Outbox};
+use super::outbox::{Acknowledged, Kind, Outbox};
 use super::recover::Recovered;
 use super::{EndpointConfig, SocketId, Transmit};
 use crate::database::{Action, Database, Notice, REPLIES_MAX, Reply, UserName, Write};
@@ -70,8 +71,10 @@ pub(super) struct Filed {
 pub(super) struct Session {
     pub(super) sid: u64,
     pub(super) user: UserName,
-    /// The address that it was opened from, and is bound to.
+    /// The address that it was opened from, or resumed from last, and is bound to.
     pub(super) peer: SocketAddr,
+    /// What makes it an extended one.
+    pub(super) extended: Option<Box<Extended>>,
     /// The request id and the number of its NEW_SESS.
     pub(super) opened: (u64, u64),
     /// The socket and address to answer by: those of the last packet.
@@ -98,12 +101,14 @@ impl Session {
         user: UserName,
         from: (SocketId, SocketAddr),
         opened: (u64, u64),
+        extended: Option<Extended>,
     ) -> Self {
         let (via, peer) = from;
         Self {
             sid,
             user,
             peer,
+            extended: extended.map(Box::new),
             opened,
             via: Some(via),
             to: peer,
@@ -132,26 +137,44 @@ impl Session {
             _ if self.stage != (Stage::Opening { handed: true }) => Ok(()),
             _ => {
                 cx.counters.opened = cx.counters.opened.saturating_add(1);
-                let first = cx.random();
-                self.outbox = cx.outbox(first);
+                self.begin_stream(cx);
                 self.greet(cx);
                 self.stage = Stage::Unproved;
-                self.expires = cx.now + cx.config.timing.session_timeout;
+                self.expires = cx.now + self.lease(cx);
                 Ok(())
             }
         }
     }
 
+    /// Begins the stream of packets to the client, at an unpredictable number.
+    pub(super) fn begin_stream(&mut self, cx: &mut Context<'_>) {
+        let first = cx.random();
+        let before = std::mem::replace(&mut self.outbox, cx.outbox(first));
+        if let Some(extended) = &self.extended {
+            self.outbox.extend(extended.window(), before);
+        }
+    }
+
     /// Queues the reply to the session's NEW_SESS.
     pub(super) fn greet(&mut self, cx: &mut Context<'_>) {
-        self.say(cx, Kind::Greeting, Op::NewSess, Content::of(&success(Op::NewSess, self.opened.0)));
+        let answer = success(Op::NewSess, self.opened.0);
+        let content = match &self.extended {
+            Some(extended) => extended.welcome(cx, &self.user, &answer),
+            None => Content::of(&answer),
+        };
+        self.say(cx, Kind::Greeting, Op::NewSess, content);
+    }
+
+    /// How long the session lives without being heard of.
+    fn lease(&self, cx: &Context<'_>) -> Duration {
+        self.extended.as_ref().map_or(cx.config.timing.session_timeout, |extended| extended.lease())
     }
 
     /// The client was heard of, by a packet that cannot be a replay.
     pub(super) fn heard(&mut self, cx: &Context<'_>) {
-        let timeout = cx.config.timing.session_timeout;
-        self.expires = self.expires.max(cx.now + timeout);
-        self.ping_at = Some(cx.now + timeout.part(2));
+        let lease = self.lease(cx);
+        self.expires = self.expires.max(cx.now + lease);
+        self.ping_at = if self.extended.is_some() { None } else { Some(cx.now + lease.part(2)) };
     }
 
     /// Whether packets of this session may leave.
@@ -161,12 +184,16 @@ impl Session {
                 Stage::Unproved | Stage::Calling | Stage::Gathering | Stage::Live | Stage::Ended { .. } => {
                     true
                 }
-                Stage::Opening { .. } | Stage::Dormant { .. } | Stage::Expiring { .. } | Stage::Gone => false,
+                Stage::Dormant { .. } => match &self.extended {
+                    Some(extended) => extended.hints(),
+                    None => false,
+                },
+                Stage::Opening { .. } | Stage::Expiring { .. } | Stage::Gone => false,
             }
     }
 
     /// Whether the client has proved that it is there now.
-    const fn is_proved(&self) -> bool {
+    pub(super) const fn is_proved(&self) -> bool {
         matches!(self.stage, Stage::Gathering | Stage::Live)
     }
 
@@ -176,7 +203,13 @@ impl Session {
             return;
         }
         let flush_at = cx.now + cx.config.timing.flush;
-        let Some(told) = self.outbox.acknowledge(cx.now, number, flush_at) else { return };
+        if let Some(told) = self.outbox.acknowledge(cx.now, number, flush_at) {
+            self.told(cx, told);
+        }
+    }
+
+    /// The client has acknowledged something that it had not before.
+    pub(super) fn told(&mut self, cx: &mut Context<'_>, told: Acknowledged) {
         self.heard(cx);
         match self.stage {
             Stage::Unproved if told.greeting => self.stage = Stage::Live,
@@ -198,8 +231,10 @@ impl Session {
             }
             if let Some(message) = self.incoming.message() {
                 cx.counters.requests = cx.counters.requests.saturating_add(1);
-                if let Some(job) = Job::of(&message) {
-                    self.jobs.push(job);
+                let features = self.extended.as_ref().map(|extended| extended.features());
+                if let Some(job) = Job::of(&message, features) {
+                    let op = message.op;
+                    self.jobs.push(self.told_before(cx.database, op, job));
                 }
                 self.incoming.release();
                 continue;
@@ -209,7 +244,9 @@ impl Session {
             }
             if self.outbox.has_merged() {
                 let flush_at = cx.now + cx.config.timing.flush;
-                if self.outbox.unmerge(flush_at, cx.random()) {
+                let (sid, extended) = (self.sid, self.extended.as_deref());
+                let content = |notice: &Notice| event(cx.database, extended, notice);
+                if self.outbox.unmerge(sid, flush_at, cx.rng.next_u64(), content) {
                     continue;
                 }
             }
@@ -222,7 +259,10 @@ impl Session {
     /// The limit that keeps the session from taking another request or event.
     pub(super) fn limit(&self, cx: &Context<'_>) -> Option<Refused> {
         let queue = &cx.config.queue;
-        if self.outbox.len().saturating_add(self.jobs.len()) >= queue.messages_per_session {
+        // The client of an extended session has a window of requests and of replies on their way.
+        let more = if self.extended.is_some() { REPLIES_MAX } else { 0 };
+        let messages = queue.messages_per_session.saturating_add(more);
+        if self.outbox.len().saturating_add(self.jobs.len()) >= messages {
             Some(Refused::MessagesPerSession)
         } else if self.outbox.packets() >= queue.packets_per_session {
             Some(Refused::PacketsPerSession)
@@ -235,17 +275,40 @@ impl Session {
     }
 
     fn answer(&mut self, cx: &mut Context<'_>, job: &Job) {
-        let (op, xid, content) = match *job {
+        let (op, xid, answer) = match *job {
             Job::Command { .. } => return,
-            Job::Say { op, xid, code } => (op, xid, Content::of(&result(op, xid, Reply::Code(code)))),
-            Job::Read { xid, fh, metadata_only: false } => match cx.database.get(self.sid, fh) {
-                Ok(file) => (Op::Get, xid, Content::of_file(xid, &file.meta, file.data)),
-                Err(code) => (Op::Get, xid, Content::of(&result(Op::Get, xid, Reply::Code(code)))),
+            Job::Say { op, xid, code } => (op, xid, Err(code)),
+            Job::Read { xid, ref read } => match *read {
+                Read::File { fh } => {
+                    let file = cx.database.get(self.sid, fh);
+                    (Op::Get, xid, file.map(|file| Content::of_file(xid, &file.meta, file.data)))
+                }
+                Read::Metadata { fh } => match cx.database.get_meta(self.sid, fh) {
+                    Ok(meta) => (Op::Get, xid, Ok(Content::of(&contents(xid, &meta)))),
+                    Err(code) => (Op::GetMeta, xid, Err(code)),
+                },
+                Read::Recorded { op } => return self.answer_again(cx, op, xid),
+                Read::Epoch => {
+                    let epoch = cx.database.epoch();
+                    (Op::Nop, xid, Ok(Content::with(&success(Op::Nop, xid), |out| out.u64(epoch))))
+                }
+                Read::Sequencer { fh } => {
+                    let found = cx.database.sequencer(self.sid, fh);
+                    let answer = success(Op::GetSequencer, xid);
+                    (Op::GetSequencer, xid, found.map(|found| Content::of_reply(&answer, Some(&found))))
+                }
+                Read::Check(ref sequencer) => {
+                    let stands = cx.database.check_sequencer(sequencer);
+                    (Op::CheckSequencer, xid, Err(stands.err().unwrap_or(Code::Ok)))
+                }
             },
-            Job::Read { xid, fh, metadata_only: true } => match cx.database.get_meta(self.sid, fh) {
-                Ok(meta) => (Op::Get, xid, Content::of(&contents(xid, &meta))),
-                Err(code) => (Op::GetMeta, xid, Content::of(&result(Op::GetMeta, xid, Reply::Code(code)))),
-            },
+        };
+        let content = answer.unwrap_or_else(|code| Content::of(&result(op, xid, Reply::Code(code))));
+        let content = match (&self.extended, content) {
+            (Some(extended), Ok(content)) if content.len() > extended.max_message() => {
+                Content::of(&result(op, xid, Reply::Code(Code::TooLarge)))
+            }
+            (_, content) => content,
         };
         self.say(cx, Kind::Reply { xid, recorded: false }, op, content);
     }
@@ -265,7 +328,7 @@ impl Session {
             Stage::Gathering | Stage::Live => match self.jobs.next_command() {
                 Some(Write::EndSession) => true,
                 // Hail's client takes an event that comes again for a new one: not while it waits for this lock.
-                Some(Write::Lock { fh, .. }) if self.outbox.tells_of(*fh) => false,
+                Some(Write::Lock { fh, .. }) if self.extended.is_none() && self.outbox.tells_of(*fh) => false,
                 Some(_) => self.has_room_to_record(database),
                 None => false,
             },
@@ -277,7 +340,8 @@ impl Session {
     fn has_room_to_record(&self, database: &Database) -> bool {
         let recorded = database.session(self.sid).map_or(0, |session| session.replies.len());
         let kept = recorded.saturating_sub(self.outbox.settled_replies());
-        kept.saturating_add(self.jobs.handed()) < REPLIES_MAX
+        let orphans = self.extended.as_ref().map_or(0, |extended| extended.orphans());
+        kept.saturating_add(self.jobs.handed()).saturating_add(orphans) < REPLIES_MAX
     }
 
     /// The next command for the log.
@@ -289,9 +353,11 @@ impl Session {
         match &mut self.stage {
             Stage::Opening { handed } => {
                 *handed = true;
-                let (xid, order) = self.opened;
+                let (xid, number) = self.opened;
                 let (user, peer) = (self.user, self.peer);
-                Some(Action::OpenSession { sid, user, peer, xid, order, terms: None })
+                let terms = self.extended.as_ref().map(|extended| extended.terms());
+                let order = if terms.is_some() { xid } else { number };
+                Some(Action::OpenSession { sid, user, peer, xid, order, terms })
             }
             Stage::Expiring { handed } => {
                 *handed = true;
@@ -309,24 +375,33 @@ impl Session {
     pub(super) fn applied(
         &mut self,
         cx: &mut Context<'_>,
-        (xid, number): (u64, u64),
+        (xid, order): (u64, u64),
         write: &Write,
         reply: Option<Reply>,
         ended: bool,
     ) {
-        if !self.jobs.finish(number) {
+        if !self.jobs.finish(order) && !self.orphan_applied(xid, ended) {
             return;
         }
         if let Some(reply) = reply {
-            let op = op_of(write);
             let kind = if ended { Kind::Farewell } else { Kind::Reply { xid, recorded: true } };
-            self.say(cx, kind, op, Content::of(&result(op, xid, reply)));
+            self.reply(cx, kind, op_of(write), xid, reply);
         }
         if ended && self.is_proved() {
             self.jobs.clear();
             self.stage = Stage::Ended { until: cx.now + cx.config.timing.linger };
         }
         self.proceed(cx);
+    }
+
+    /// Queues the reply to a command.
+    pub(super) fn reply(&mut self, cx: &mut Context<'_>, kind: Kind, op: Op, xid: u64, reply: Reply) {
+        let answer = result(op, xid, reply);
+        let sequencer = match &self.extended {
+            Some(extended) if extended.fences() => cx.database.sequencer_of(reply),
+            _ => None,
+        };
+        self.say(cx, kind, op, Content::of_reply(&answer, sequencer.as_ref()));
     }
 
     /// The command that ends the session is applied; it may have been too old to count.
@@ -341,9 +416,13 @@ impl Session {
 
     /// Something happened to a handle.
     pub(super) fn notified(&mut self, cx: &mut Context<'_>, notice: &Notice) {
-        if let Stage::Dormant { call_at: Some(call_at) } = &mut self.stage {
+        if let Stage::Dormant { call_at } = &mut self.stage {
             // The database remembers the event; the call is what brings it to the client.
-            *call_at = cx.now.min(*call_at);
+            match (call_at, &self.extended) {
+                (Some(call_at), _) => *call_at = cx.now.min(*call_at),
+                (call_at, Some(extended)) if extended.may_hint() => *call_at = Some(cx.now),
+                _ => {}
+            }
         }
         if !self.is_proved() {
             return;
@@ -352,7 +431,10 @@ impl Session {
         if let Some(limit) = limit {
             cx.counters.limit(cx.now, limit, &self.user);
         }
-        self.outbox.notify(notice, limit.is_none(), cx.now + cx.config.timing.flush, cx.random());
+        let extended = self.extended.as_deref();
+        let content = |notice: &Notice| event(cx.database, extended, notice);
+        let flush_at = cx.now + cx.config.timing.flush;
+        self.outbox.notify(notice, limit.is_none(), flush_at, cx.rng.next_u64(), content);
     }
 
     /// Does what is due.
@@ -363,9 +445,13 @@ impl Session {
             Stage::Ended { until } if now >= until => self.stage = Stage::Gone,
             Stage::Opening { .. } | Stage::Ended { .. } | Stage::Expiring { .. } | Stage::Gone => {}
             _ if now >= self.expires => self.expire(),
+            Stage::Dormant { call_at } if due(call_at) && self.extended.is_some() => self.hint(cx),
             Stage::Dormant { call_at } if due(call_at) => self.call(cx),
             Stage::Gathering => self.gather_timeout(cx),
             _ => {}
+        }
+        if self.extended.is_some() {
+            return self.handle_extended_timeout(cx);
         }
         if !self.speaks() {
             return;
@@ -383,7 +469,7 @@ impl Session {
 
     /// A request came again: its reply was probably lost.
     pub(super) fn hasten(&mut self, cx: &mut Context<'_>) {
-        let heal = self.is_proved();
+        let heal = self.is_proved() && self.extended.is_none();
         self.outbox.hasten(cx.now, cx.config.timing.hasten, heal, cx.rng);
     }
 
@@ -397,7 +483,7 @@ impl Session {
         let stage = match self.stage {
             Stage::Opening { .. } | Stage::Expiring { .. } | Stage::Gone => return None,
             Stage::Ended { until } => {
-                return [Some(until), self.outbox.poll_timeout()].into_iter().flatten().min();
+                return [Some(until), self.packets_at()].into_iter().flatten().min();
             }
             Stage::Dormant { call_at } => call_at,
             Stage::Unproved | Stage::Calling | Stage::Live => None,
@@ -406,8 +492,15 @@ impl Session {
         let proved = self.is_proved();
         let ping = self.ping_at.filter(|_| proved);
         let old = self.recovered.as_ref().filter(|_| proved).and_then(|recovered| recovered.settle_at());
-        let packets = self.outbox.poll_timeout().filter(|_| self.speaks());
-        [stage, ping, old, packets, Some(self.expires)].into_iter().flatten().min()
+        [stage, ping, old, self.packets_at(), Some(self.expires)].into_iter().flatten().min()
+    }
+
+    /// When packets are due.
+    fn packets_at(&self) -> Option<Instant> {
+        match &self.extended {
+            Some(extended) => extended.packets_at(self.stage, self.outbox.poll_timeout()),
+            None => self.outbox.poll_timeout().filter(|_| self.speaks()),
+        }
     }
 
     /// Writes the next packet that may leave now.
@@ -416,7 +509,14 @@ impl Session {
         // A user who was removed is told nothing any more; the session ends with its lease.
         let key = key_of(keys, self.user.as_bytes())?;
         let seal = Seal { sid: self.sid, user: self.user.as_bytes(), key: &key };
-        match self.outbox.poll_packet(now, &seal, buffer) {
+        let packet = match &mut self.extended {
+            Some(extended) => {
+                let stream = (self.stage, self.incoming.ack());
+                extended.poll_packet(now, stream, &mut self.outbox, &seal, buffer)
+            }
+            None => self.outbox.poll_packet(now, &seal, None, buffer),
+        };
+        match packet {
             Ok(len) => len.map(|len| Transmit { via, to: self.to, len }),
             Err(Full) => {
                 tracing::error!(buffer = buffer.len(), "the buffer is too small for a packet");
@@ -433,6 +533,14 @@ impl Session {
             streams: usize::from(gathers || !self.incoming.is_idle()),
             unproved: usize::from(matches!(self.stage, Stage::Opening { .. } | Stage::Unproved)),
         }
+    }
+}
+
+/// The body of an event.
+fn event(database: &Database, extended: Option<&Extended>, notice: &Notice) -> Result<Content, Full> {
+    match extended {
+        Some(extended) => extended.event(database, notice),
+        None => Content::of(&Answer::Event { fh: notice.fh, events: notice.events }),
     }
 }
 

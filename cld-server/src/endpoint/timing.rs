@@ -3,6 +3,8 @@
 use cldc_core::link::Pacing;
 use cldc_core::time::Duration;
 
+use crate::database::Terms;
+
 /// Up to how many pieces a message is sent again from its first piece: Hail's client takes duplicates so many numbers
 /// back (protocol.md 4.4).
 pub(super) const WHOLE: u64 = 25;
@@ -10,10 +12,17 @@ pub(super) const WHOLE: u64 = 25;
 /// The spans of time that the server keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// A session that was not heard of for so long is ended; after half of it, it is sent a PING.
+    /// A plain session that was not heard of for so long is ended; after half of it, it is sent a PING.
     pub session_timeout: Duration,
-    /// So much longer a session has after a restart, counted from the beginning of the epoch.
+    /// So much longer a session has after a restart, counted from the beginning of the epoch. The client of an extended
+    /// session goes on trying for so long after its lease.
     pub grace: Duration,
+    /// The lease of an extended session whose client proposes none.
+    pub lease: Duration,
+    /// The shortest and the longest lease that are granted.
+    pub lease_min: Duration,
+    /// See [`Timing::lease_min`].
+    pub lease_max: Duration,
     /// The first pause before packets are sent again, and the pause after each further time.
     pub resend: Duration,
     /// See [`Timing::resend`].
@@ -48,6 +57,9 @@ impl Default for Timing {
         Self {
             session_timeout: Duration::from_secs(60),
             grace: Duration::from_secs(45),
+            lease: Duration::from_secs(30),
+            lease_min: Duration::from_secs(2),
+            lease_max: Duration::from_secs(600),
             resend: Duration::from_secs(2),
             resend_next: Duration::from_secs(5),
             recall: Duration::from_secs(1),
@@ -65,6 +77,13 @@ impl Default for Timing {
 }
 
 impl Timing {
+    /// What is granted to a client that proposes a lease of so many milliseconds, 0 for none.
+    pub(super) fn terms(&self, proposed_ms: u32) -> Terms {
+        let proposed = if proposed_ms == 0 { self.lease } else { Duration::from_millis(proposed_ms.into()) };
+        let lease = proposed.clamp(self.lease_min, self.lease_max);
+        Terms { lease_ms: milliseconds(lease), grace_ms: milliseconds(self.grace) }
+    }
+
     /// How a session's packets are paced. Hail's client takes duplicates 25 numbers back, and its socket buffer holds
     /// some 90 packets (protocol.md 4.6, 15.2.3).
     pub(super) const fn pacing(&self) -> Pacing {
@@ -83,4 +102,8 @@ impl Timing {
     pub(super) const fn calling(&self) -> Pacing {
         Pacing { resend: self.recall, resend_next: self.recall, ..self.pacing() }
     }
+}
+
+fn milliseconds(span: Duration) -> u32 {
+    u32::try_from(span.as_micros() / 1000).unwrap_or(u32::MAX)
 }

@@ -31,6 +31,8 @@ pub struct NodeConfig {
     pub snapshot: SnapshotPolicy,
     /// This server's sockets and the addresses that they are bound to.
     pub sockets: Vec<(SocketId, SocketAddr)>,
+    /// Where the cell's servers may be reached by clients; if it is empty, at the addresses of the sockets.
+    pub client_addresses: Vec<SocketAddr>,
     /// Must differ at every start, and come from a good source.
     pub seed: [u8; 32],
 }

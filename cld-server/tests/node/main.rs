@@ -2,6 +2,10 @@
 //! network that loses, duplicates and reorders, and clients that behave like Hail's (protocol.md 4.4, 4.6).
 
 #[cfg(test)]
+mod extended;
+#[cfg(test)]
+mod extended_peer;
+#[cfg(test)]
 mod limits;
 #[cfg(test)]
 mod model;

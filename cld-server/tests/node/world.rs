@@ -16,6 +16,7 @@ use cldc_core::time::{Duration, Instant};
 use cldc_core::wire::limits::MAX_PACKET;
 use cldc_core::wire::{Answer, Code, EventMask, Key, LockFlags, Op, OpenMode, Packet, Request};
 
+use crate::extended_peer::{Extended, Said};
 use crate::peer::{Peer, Told};
 
 pub(crate) const SOCKET: SocketId = SocketId(0);
@@ -50,6 +51,7 @@ pub(crate) struct World {
     pub(crate) now: Instant,
     pub(crate) wall: u64,
     pub(crate) peers: Vec<Peer>,
+    pub(crate) extended: Vec<Extended>,
     pub(crate) faults: Faults,
     /// How long a disk job takes; none ends while this is `None`.
     pub(crate) disk_latency: Option<Duration>,
@@ -103,6 +105,7 @@ impl World {
             now: clock.now,
             wall: clock.wall,
             peers: Vec::new(),
+            extended: Vec::new(),
             faults: Faults::default(),
             disk_latency: Some(Duration::from_millis(1)),
             sent: Vec::new(),
@@ -159,6 +162,69 @@ impl World {
         let last = self.peers.len() - 1;
         self.peers[last].tick_at = Some(self.now + Duration::from_secs(5));
         last
+    }
+
+    /// Adds a client and opens its extended session.
+    pub(crate) fn extend(&mut self, sid: u64) -> usize {
+        let at = self.add_extended(sid);
+        self.greet(at);
+        assert!(self.extended[at].welcome.is_some());
+        at
+    }
+
+    pub(crate) fn add_extended(&mut self, sid: u64) -> usize {
+        let port = 20_000 + u16::try_from(self.extended.len()).unwrap();
+        let mut peer = Extended::new(sid, "tester", port);
+        peer.tick_at = Some(self.now + Duration::from_millis(300));
+        self.extended.push(peer);
+        self.extended.len() - 1
+    }
+
+    pub(crate) fn greet(&mut self, at: usize) {
+        let packet = self.extended[at].new_sess();
+        self.inject(self.extended[at].addr, packet);
+        self.run(Duration::from_millis(20));
+    }
+
+    /// A client of an extended session sends a request; its xid.
+    pub(crate) fn ask(&mut self, at: usize, request: &Request<'_>) -> u64 {
+        let (xid, packets) = self.extended[at].request(request);
+        for datagram in packets {
+            self.inject(self.extended[at].addr, datagram);
+        }
+        xid
+    }
+
+    /// A client of an extended session sends a request, and gets its answer.
+    pub(crate) fn answer(&mut self, at: usize, request: &Request<'_>) -> Said {
+        let xid = self.ask(at, request);
+        self.run(Duration::from_millis(50));
+        let answers = self.extended[at].answers(xid);
+        assert_eq!(answers.len(), 1, "{request:?}");
+        answers[0].clone()
+    }
+
+    /// The same, when only the code matters.
+    pub(crate) fn says(&mut self, at: usize, request: &Request<'_>) -> Code {
+        self.answer(at, request).code
+    }
+
+    /// A client of an extended session opens a file.
+    pub(crate) fn handle(&mut self, at: usize, path: &[u8], events: EventMask) -> u64 {
+        let mode = OpenMode::READ | OpenMode::WRITE | OpenMode::LOCK | OpenMode::CREATE;
+        let said = self.answer(at, &Request::Open { mode, events, path });
+        match Answer::parse(said.op, &said.body) {
+            Ok(Answer::Opened { fh, .. }) => fh,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A client resumes its session.
+    pub(crate) fn resume(&mut self, at: usize) {
+        let number = self.rng.next_u64() >> 1;
+        let packet = self.extended[at].resume(number);
+        self.inject(self.extended[at].addr, packet);
+        self.run(Duration::from_millis(50));
     }
 
     /// A client sends a request; its xid.
@@ -240,7 +306,8 @@ impl World {
         let disk = self.disk.front().filter(|_| self.disk_latency.is_some()).map(|&(at, _)| at);
         let flight = self.flights.first_key_value().map(|(&(at, _), _)| at);
         let ticks = self.peers.iter().filter_map(|peer| peer.tick_at).min();
-        [disk, flight, ticks, self.node.poll_timeout()].into_iter().flatten().min()
+        let extended = self.extended.iter().filter_map(|peer| peer.tick_at).min();
+        [disk, flight, ticks, extended, self.node.poll_timeout()].into_iter().flatten().min()
     }
 
     /// Does one thing that is due.
@@ -266,6 +333,17 @@ impl World {
                 return;
             }
         }
+        for at in 0..self.extended.len() {
+            if self.extended[at].tick_at.is_some_and(|tick| tick <= now) {
+                let (addr, dead) = (self.extended[at].addr, self.extended[at].dead);
+                for datagram in self.extended[at].resends(now) {
+                    if !dead {
+                        self.fly(true, addr, datagram);
+                    }
+                }
+                return;
+            }
+        }
         self.node.handle_timeout(self.clock());
         let again = self.node.poll_timeout().is_some_and(|at| at <= now);
         self.drain();
@@ -281,6 +359,13 @@ impl World {
             return self.node.handle_datagram(self.clock(), SOCKET, flight.addr, &flight.datagram);
         }
         if self.deaf {
+            return;
+        }
+        if let Some(peer) = self.extended.iter_mut().find(|peer| peer.addr == flight.addr && !peer.dead) {
+            let addr = peer.addr;
+            for datagram in peer.receive(&flight.datagram) {
+                self.fly(true, addr, datagram);
+            }
             return;
         }
         let Some(peer) = self.peers.iter_mut().find(|peer| peer.addr == flight.addr) else { return };

@@ -141,11 +141,11 @@ impl Key {
         Hmac::new_from_slice(secret).map(Self).map_err(|_| KeyError)
     }
 
-    /// A number that nobody without the key can tell from a random one; each `position` has its own.
+    /// A number that belongs to these bytes, and that nobody without the key can tell from a random one.
     #[must_use]
-    pub(crate) fn derive(&self, position: u64) -> u64 {
-        let mac = self.sign(&position.to_be_bytes());
-        mac.first_chunk::<8>().map_or(position, |bytes| u64::from_be_bytes(*bytes))
+    pub fn derive(&self, bytes: &[u8]) -> u64 {
+        let mac = self.sign(bytes);
+        mac.first_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
     }
 
     fn sign(&self, bytes: &[u8]) -> [u8; MAC] {
@@ -197,6 +197,12 @@ impl<'a> Packet<'a> {
         };
         let number = little_endian(footer, 0)?;
         Ok(Self { sid, user, part, piece, number, rider, datagram })
+    }
+
+    /// The length of the datagram, in bytes.
+    #[must_use]
+    pub const fn size(&self) -> usize {
+        self.datagram.len()
     }
 
     /// Checks the HMAC, in constant time.
