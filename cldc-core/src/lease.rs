@@ -2,7 +2,7 @@
 //!
 //! The lease is counted from the first transmission of the last request that was answered: the server cannot have
 //! received it earlier, so the server's count began later. What the two clocks may differ in rate is taken off
-//! (extensions.md 1). So the client always gives up before the server does.
+//! (docs/protocol.md 7.3). So the client always gives up before the server does.
 
 use crate::time::{Duration, Instant};
 
@@ -29,7 +29,21 @@ pub struct Terms {
     pub drift_ppm: u32,
 }
 
+/// No lease, and no grace period, is longer than this, whatever a server grants.
+const LONGEST: Duration = Duration::from_secs(600);
+
+/// A lease is not renewed more often than one of this length would be, however short it is.
+const SHORTEST: Duration = Duration::from_secs(2);
+
 impl Terms {
+    /// The terms that a server grants, in milliseconds, as far as they make sense. A lease that is shorter than any
+    /// server should grant counts as it is: to count on more would not be safe.
+    #[must_use]
+    pub fn granted(lease_ms: u32, grace_ms: u32, drift_ppm: u32) -> Self {
+        let span = |ms: u32| Duration::from_millis(ms.into()).min(LONGEST);
+        Self { lease: span(lease_ms), grace: span(grace_ms), drift_ppm }
+    }
+
     /// How long the client may count on a lease: lease · (1 − ρ) / (1 + ρ).
     #[must_use]
     pub fn counted(&self) -> Duration {
@@ -59,6 +73,18 @@ impl Lease {
         self.granted = self.granted.max(sent);
     }
 
+    /// A request that first left at `sent` has been answered, and the answer grants other terms.
+    pub fn regrant(&mut self, terms: Terms, sent: Instant) {
+        self.terms = terms;
+        self.renew(sent);
+    }
+
+    /// The terms.
+    #[must_use]
+    pub const fn terms(&self) -> Terms {
+        self.terms
+    }
+
     /// Until when the lease is safe.
     #[must_use]
     pub fn safe_until(&self) -> Instant {
@@ -74,7 +100,7 @@ impl Lease {
     /// When it is time to ask for renewal.
     #[must_use]
     pub fn renew_at(&self) -> Instant {
-        self.granted + self.terms.lease.part(3)
+        self.granted + self.terms.lease.max(SHORTEST).part(3)
     }
 
     /// How far the lease is to be trusted now.

@@ -42,7 +42,7 @@ impl Options {
         }
     }
 
-    /// Adds a server of the cell. At most five are used, in this order: the client moves on when one is silent or is
+    /// Adds a server of the cell. At most eight are used, in this order: the client moves on when one is silent or is
     /// not the master. See [`resolve`] for names.
     #[must_use]
     pub fn server(mut self, server: SocketAddr) -> Self {
@@ -83,7 +83,7 @@ impl Options {
     pub(crate) fn config(&self, seed: [u8; 32]) -> Config<'_> {
         let each = self.timeout.checked_div(u32::try_from(self.servers.len()).unwrap_or(u32::MAX));
         let mut config = Config::new(&self.user, &self.key, &self.servers, seed);
-        config.terms.drift_ppm = self.drift_ppm;
+        config.drift_ppm = self.drift_ppm;
         config.patience = each.unwrap_or(PATIENCE).min(PATIENCE).into();
         config
     }

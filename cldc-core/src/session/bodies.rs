@@ -24,6 +24,11 @@ impl<const N: usize> Bodies<N> {
         Ok(start..self.end)
     }
 
+    /// Takes back the body that was written last.
+    pub(super) const fn give_back(&mut self, body: &Range<usize>) {
+        self.end = body.start;
+    }
+
     /// Forgets all bodies but those that [`Bodies::keep`] is called for next, in the order in which they were
     /// written.
     pub(super) const fn forget(&mut self) {

@@ -6,11 +6,12 @@ use super::Session;
 use crate::lease::Terms;
 use crate::link::Pacing;
 use crate::time::Duration;
+use crate::wire::extended::{Features, MAX_ADDRESSES};
 use crate::wire::limits::MAX_PATH;
 use crate::wire::xdr::pad;
 
 /// How many server addresses a session knows at most.
-pub const MAX_SERVERS: usize = 5;
+pub const MAX_SERVERS: usize = 8;
 
 /// The lease of a plain session: Hail's servers keep one for 60 s (protocol.md 5).
 pub const PLAIN_TERMS: Terms =
@@ -27,17 +28,30 @@ pub struct Config<'a> {
     pub servers: &'a [SocketAddr],
     /// From a good source, and another one for every session: whoever can guess it can forge a session's numbers.
     pub seed: [u8; 32],
-    /// The terms of the lease; against a plain server [`PLAIN_TERMS`], with a larger drift for a poor oscillator.
-    pub terms: Terms,
+    /// The lease to ask for; the server decides. A plain server is not asked: see [`PLAIN_TERMS`].
+    pub lease: Duration,
+    /// By how much the rate of either clock may be off, in parts per million; more for a poor oscillator.
+    pub drift_ppm: u32,
+    /// Whether to ask for an extended session (docs/protocol.md 7). A server that has none gives a plain one.
+    pub extended: bool,
     /// How long a server may be silent to NEW_SESS before the next one is tried.
     pub patience: Duration,
 }
 
 impl<'a> Config<'a> {
-    /// A configuration with the usual terms and two seconds of patience.
+    /// A configuration with the usual values: a lease of 30 s, clocks that are 1 % off, two seconds of patience.
     #[must_use]
     pub const fn new(user: &'a [u8], key: &'a [u8], servers: &'a [SocketAddr], seed: [u8; 32]) -> Self {
-        Self { user, key, servers, seed, terms: PLAIN_TERMS, patience: Duration::from_secs(2) }
+        Self {
+            user,
+            key,
+            servers,
+            seed,
+            lease: Duration::from_secs(30),
+            drift_ppm: PLAIN_TERMS.drift_ppm,
+            extended: true,
+            patience: Duration::from_secs(2),
+        }
     }
 }
 
@@ -58,7 +72,7 @@ impl core::fmt::Display for ConfigError {
         f.write_str(match self {
             Self::User => "the user's name must have 1 to 31 bytes",
             Self::Key => "the secret key must have 1 to 127 bytes",
-            Self::Servers => "there must be 1 to 5 server addresses",
+            Self::Servers => "there must be 1 to 8 server addresses",
         })
     }
 }
@@ -77,6 +91,12 @@ pub(super) const PACING: Pacing = Pacing {
     whole: u64::MAX,
 };
 
+/// What a session can do beyond what every peer of its version can.
+pub(super) const OFFERED: Features = Features::KNOWN;
+
+/// How long the rest of the answer to RESUME is waited for, once its beginning is here: the server repeats it.
+pub(super) const RESUMED_WITHIN: Duration = Duration::from_secs(2);
+
 /// The `RX` of a session that reads files of up to `file` bytes.
 #[must_use]
 pub const fn rx_bytes(file: usize) -> usize {
@@ -91,6 +111,22 @@ pub const fn tx_bytes(file: usize, requests: usize) -> usize {
     let put = 8 + 4 + file + pad(file);
     let open = 8 + 4 + MAX_PATH;
     requests * if put > open { put } else { open }
+}
+
+/// How many bytes the answer to RESUME has at most, for a session with so many handles.
+pub(super) const fn resumed_bytes(handles: usize) -> usize {
+    // Code and xid, a welcome with addresses of IPv6, and the list.
+    12 + 40 + 4 + MAX_ADDRESSES * 20 + 4 + handles * 12
+}
+
+/// How many packets the server may have on their way to a session that holds so many before their turn. What is held
+/// is acknowledged, and so must not have to give way to others; without any, a few may be on their way at their peril.
+pub(super) const fn receive_window(early: usize) -> u32 {
+    match early {
+        0 => 4,
+        1..63 => early as u32 + 1,
+        _ => 64,
+    }
 }
 
 /// A session for a small device: files of 1 KiB, 2 requests in flight, 4 handles.

@@ -1,6 +1,7 @@
 //! What a session tells its application, and what it answers to calls.
 
 use crate::lease::LeaseState;
+use crate::wire::extended::Sequencer;
 use crate::wire::{Code, EventMask, Metadata};
 
 /// Names a call until its [`Event::Done`].
@@ -40,6 +41,17 @@ pub enum Event<'a> {
         handle: Handle,
         /// What happened.
         events: EventMask,
+        /// The version of the file then, if the session is extended. Of several changes that are told at once, the
+        /// last one's.
+        version: Option<u64>,
+        /// With [`EventMask::LOCKED`] in a session that has fencing: the lock that is granted.
+        sequencer: Option<Sequencer<'a>>,
+    },
+    /// The session goes on at a new master, or at the old one after it was started again. What stands of handles and
+    /// locks is known; what is cached should be read again. Told once for each epoch.
+    MasterFailover {
+        /// The epoch of the master.
+        epoch: u64,
     },
     /// The lease is trusted more, or less, than before.
     Lease(LeaseState),
@@ -54,6 +66,13 @@ pub enum Outcome<'a> {
     Done,
     /// The file is open.
     Opened(Handle),
+    /// The lock is held.
+    Locked {
+        /// Proof of it for others, in a session that has fencing.
+        sequencer: Option<Sequencer<'a>>,
+    },
+    /// The proof of a lock that is held.
+    Sequencer(Sequencer<'a>),
     /// The lock is held by others: the call waits in its queue, and [`EventMask::LOCKED`] tells when it is granted.
     LockPending,
     /// The file, or of `get_meta` all but its contents.
@@ -93,9 +112,11 @@ pub enum CallError {
     TooManyHandles,
     /// No such handle is open.
     UnknownHandle,
+    /// The server does not have it: sequencers are a matter of extended sessions.
+    Unsupported,
     /// The path does not begin with a slash, or is longer than 256 bytes.
     Path,
-    /// The contents are larger than the protocol, or the session's storage, takes.
+    /// The contents are larger than the protocol, the session's storage, or the server takes.
     TooLarge,
 }
 
@@ -107,6 +128,7 @@ impl core::fmt::Display for CallError {
             Self::Busy => "too many requests in flight",
             Self::TooManyHandles => "too many open handles",
             Self::UnknownHandle => "no such handle is open",
+            Self::Unsupported => "the server has no sequencers",
             Self::Path => "a path must begin with a slash and have at most 256 bytes",
             Self::TooLarge => "the contents are larger than a session can send",
         })
@@ -129,6 +151,8 @@ pub enum Rejected {
     Forged,
     /// Its number is too far from the next one, or there is no room for it now; the server will send it again.
     Number,
+    /// It belongs to a stream of the session that is over, or acknowledges what was never sent.
+    Stream,
     /// The session is over.
     Ended,
 }

@@ -3,28 +3,25 @@
 use core::net::SocketAddr;
 
 use super::event::{End, Event, Handle, Outcome, Rejected, RequestId};
-use super::{InFlight, Kind, LockState, OpenHandle, Phase, Session};
-use crate::lease::{Lease, LeaseState};
+use super::handles::Happening;
+use super::{InFlight, Kind, LockState, Phase, Session};
+use crate::lease::LeaseState;
 use crate::link::{Arrival, Message, Outgoing};
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::wire::answer::outcome;
-use crate::wire::{Answer, Code, EventMask, Op, Packet, Part};
+use crate::wire::extended::{EventDetail, Features, Sequencer, epoch};
+use crate::wire::{Answer, Code, EventMask, Op, Packet, Part, Rider};
 
-/// What has come in and waits to be taken by `poll_event`. Of contents only the fact: they stay in the receiver.
+/// What has come in and waits to be taken by `poll_event`.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Ready {
-    Done {
-        request: RequestId,
-        result: Result<Small, Code>,
-    },
-    Contents {
-        request: RequestId,
-    },
-    Handle {
-        handle: Handle,
-        events: EventMask,
-    },
-    /// The contents have been lent to the application: they may be released with the next call.
+    /// The outcome of a call, which needs no bytes.
+    Done { request: RequestId, result: Result<Small, Code> },
+    /// A call has succeeded, and its outcome stays in the receiver.
+    Answer { request: RequestId },
+    /// Something has happened to a handle, and its details stay in the receiver.
+    Happened { handle: Handle, events: EventMask },
+    /// What stays in the receiver has been lent to the application: it may be released with the next call.
     Lent,
 }
 
@@ -38,22 +35,38 @@ pub(super) enum Small {
 
 /// What a message says, without its bytes.
 enum Reply {
-    Event { fh: u64, events: EventMask },
-    Opened { xid: u64, handle: Handle },
-    Contents { xid: u64 },
-    Done { xid: u64, code: Code },
+    Event(Happening),
+    Opened {
+        xid: u64,
+        handle: Handle,
+    },
+    /// It has succeeded, and there may be more to say of it than that.
+    Full {
+        xid: u64,
+    },
+    Done {
+        xid: u64,
+        code: Code,
+    },
     Nothing,
 }
 
 impl Reply {
-    fn of(message: &Message<'_>) -> Self {
+    fn of(message: &Message<'_>, is_extended: bool) -> Self {
         match Answer::parse(message.op, message.body) {
             // Whose answer it is can be told even of one that is cut, or that makes no sense.
             _ if message.cut => Self::failed(message, Code::TooLarge),
             Err(_) => Self::failed(message, Code::BadPkt),
-            Ok(Answer::Event { fh, events }) => Self::Event { fh, events },
+            Ok(Answer::Event { fh, events }) => {
+                let detail = EventDetail::of(message.body).filter(|_| is_extended);
+                let detail = detail.map(|detail| (detail.serial, detail.version));
+                Self::Event(Happening { fh, events, detail })
+            }
             Ok(Answer::Opened { xid, fh }) => Self::Opened { xid, handle: Handle(fh) },
-            Ok(Answer::Contents { xid, .. }) => Self::Contents { xid },
+            Ok(Answer::Contents { xid, .. }) => Self::Full { xid },
+            Ok(Answer::Done { op: Op::Lock | Op::TryLock | Op::GetSequencer, xid, code: Code::Ok }) => {
+                Self::Full { xid }
+            }
             Ok(Answer::Done { xid, code, .. }) => Self::Done { xid, code },
             Ok(Answer::Ping | Answer::NotMaster | Answer::AckFrag { .. }) => Self::Nothing,
         }
@@ -92,9 +105,16 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             return Err(Rejected::Forged);
         }
         if packet.verify(&self.key).is_ok() {
-            return self.handle_packet(&packet);
+            return match (self.extended.is_some(), packet.rider) {
+                (true, Some(rider)) => self.handle_extended(&packet, rider),
+                (_, None) => self.handle_packet(&packet),
+                (false, Some(_)) => Err(Rejected::Malformed),
+            };
         }
         let number = packet.verify_shifted(&self.key).map_err(|_| Rejected::Forged)?;
+        if self.extended.is_some() || packet.rider.is_some() {
+            return Err(Rejected::Forged);
+        }
         self.handle_shifted(&packet, number)
     }
 
@@ -105,11 +125,17 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             self.receiver.release();
         }
         if self.ready.is_none() {
-            self.ready = self.take_early_event();
+            if core::mem::take(&mut self.failover_untold) {
+                return self.epoch().map(|epoch| Event::MasterFailover { epoch });
+            }
+            if let Some((handle, events, version)) = self.handles.take_untold() {
+                let version = self.is_extended().then_some(version);
+                return Some(Event::Handle { handle, events, version, sequencer: None });
+            }
         }
         while self.ready.is_none() && self.receiver.message().is_none() {
             let Some(number) = self.receiver.advance() else { break };
-            self.acks.push(number);
+            self.note(number, Arrival::Taken);
             self.handle_message();
         }
         match self.ready.take() {
@@ -121,31 +147,40 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
                 });
                 Some(Event::Done { request, result })
             }
-            Some(Ready::Handle { handle, events }) => Some(Event::Handle { handle, events }),
-            Some(Ready::Contents { request }) => {
+            Some(Ready::Answer { request }) => {
                 self.ready = Some(Ready::Lent);
-                let message = self.receiver.message()?;
-                let result = match Answer::parse(message.op, message.body) {
-                    Ok(Answer::Contents { metadata, path, data, .. }) => {
-                        Ok(Outcome::Contents { metadata, path, data })
-                    }
-                    _ => Err(Code::BadPkt),
-                };
+                let result = self.lend_outcome(&self.receiver.message()?);
                 Some(Event::Done { request, result })
+            }
+            Some(Ready::Happened { handle, events }) => {
+                self.ready = Some(Ready::Lent);
+                let body = self.receiver.message()?.body;
+                let detail = EventDetail::of(body).filter(|_| self.is_extended());
+                let version = detail.map(|detail| detail.version);
+                let granted = self.has_fencing() && events.contains(EventMask::LOCKED);
+                let sequencer = detail.and_then(|detail| detail.sequencer).filter(|_| granted);
+                Some(Event::Handle { handle, events, version, sequencer })
             }
             Some(Ready::Lent) | None => self.poll_state(),
         }
     }
 
-    /// The event that came before the answer to the OPEN of its handle, if that is here now.
-    fn take_early_event(&mut self) -> Option<Ready> {
-        let (fh, events) = self.event_before_open?;
-        let is_open = self.handles.iter().any(|open| open.handle.0 == fh);
-        let is_opening = self.sender.iter().any(|message| message.op == Op::Open);
-        if is_open || !is_opening {
-            self.event_before_open = None;
+    fn lend_outcome<'a>(&self, message: &Message<'a>) -> Result<Outcome<'a>, Code> {
+        let sequencer = Sequencer::of(message.body).filter(|_| self.has_fencing());
+        match Answer::parse(message.op, message.body) {
+            Ok(Answer::Contents { metadata, path, data, .. }) => {
+                Ok(Outcome::Contents { metadata, path, data })
+            }
+            Ok(Answer::Done { op: Op::Lock | Op::TryLock, .. }) => Ok(Outcome::Locked { sequencer }),
+            Ok(Answer::Done { op: Op::GetSequencer, .. }) => {
+                sequencer.map(Outcome::Sequencer).ok_or(Code::BadPkt)
+            }
+            _ => Err(Code::BadPkt),
         }
-        if is_open { self.handle_event(fh, events) } else { None }
+    }
+
+    fn has_fencing(&self) -> bool {
+        self.features().contains(Features::FENCING)
     }
 
     /// Events that do not come from a message: the session's own state.
@@ -174,14 +209,19 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         (!core::mem::replace(&mut self.end_told, true)).then_some(Event::Ended(end))
     }
 
+    /// A packet of a plain session, or one that is outside the streams of an extended one.
     fn handle_packet(&mut self, packet: &Packet<'_>) -> Result<(), Rejected> {
         match packet.part.op() {
-            Some(Op::NotMaster) => return self.handle_not_master(),
+            Some(Op::NotMaster) => return self.handle_not_master(packet),
+            Some(Op::NewSess) => return self.handle_new_sess(packet),
+            Some(Op::Resume) if self.extended.is_some() => return self.handle_challenge(packet),
             // Pieces are acknowledged to extended clients only; Hail's are unreadable, and of no use to us.
             Some(Op::AckFrag) => return Ok(()),
             Some(Op::Ack) => return Err(Rejected::Malformed),
-            Some(Op::NewSess) => return self.handle_new_sess(packet),
             _ => {}
+        }
+        if self.extended.is_some() {
+            return self.handle_one_shot(packet, packet.number);
         }
         if self.handle_one_shot(packet, packet.number).is_ok() {
             return Ok(());
@@ -189,21 +229,71 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         if matches!(self.phase, Phase::Connecting { .. }) {
             return Err(Rejected::Number);
         }
+        self.handle_piece(packet)
+    }
+
+    /// A packet of an extended session.
+    fn handle_extended(&mut self, packet: &Packet<'_>, rider: Rider) -> Result<(), Rejected> {
+        let loose_nop = match packet.part {
+            Part::Only { op: Op::Ack, .. } if rider.loose => None,
+            Part::Only { op: Op::Nop, .. } if rider.loose => {
+                Some(outcome(packet.piece).map_err(|_| Rejected::Malformed)?)
+            }
+            _ if rider.loose => return Err(Rejected::Malformed),
+            _ => None,
+        };
+        if self.ready.is_none() && !rider.loose {
+            self.begin_streams(packet, rider);
+        }
+        if !self.sender.acknowledge_selectively(self.now, rider.ack) {
+            return Err(Rejected::Stream);
+        }
+        match loose_nop {
+            Some((Code::Ok, xid)) => self.handle_kept_alive(packet, xid),
+            Some(_) => Err(Rejected::Number),
+            None if rider.loose => Ok(()),
+            None => self.handle_piece(packet),
+        }
+    }
+
+    /// The NOP that keeps the session alive is answered.
+    fn handle_kept_alive(&mut self, packet: &Packet<'_>, xid: u64) -> Result<(), Rejected> {
+        let Some(extended) = &mut self.extended else { return Err(Rejected::Number) };
+        let Some(sent) = extended.keep_alive.answered(packet.number, xid) else {
+            return Err(Rejected::Number);
+        };
+        if let Some(epoch) = epoch(packet.piece).filter(|&epoch| epoch > extended.epoch) {
+            extended.epoch = epoch;
+            self.seen_epoch = self.seen_epoch.max(epoch);
+            self.failover_untold = true;
+        }
+        if let Some(lease) = &mut self.lease {
+            lease.renew(sent);
+        }
+        Ok(())
+    }
+
+    /// A packet of the server's stream.
+    fn handle_piece(&mut self, packet: &Packet<'_>) -> Result<(), Rejected> {
         if self.ready.is_some() {
             return Err(Rejected::Number);
         }
-        match self.accept(packet) {
-            Arrival::Taken => {
-                self.acks.push(packet.number);
-                self.handle_message();
-                Ok(())
-            }
-            Arrival::Duplicate => {
-                self.acks.push(packet.number);
-                Ok(())
-            }
-            Arrival::Held => Ok(()),
-            Arrival::Refused => Err(Rejected::Number),
+        let arrival = self.accept(packet);
+        self.note(packet.number, arrival);
+        match arrival {
+            Arrival::Taken => self.handle_message(),
+            Arrival::Duplicate | Arrival::Held => {}
+            Arrival::Refused => return Err(Rejected::Number),
+        }
+        Ok(())
+    }
+
+    /// A packet of this number has come, and is to be acknowledged when it is time.
+    pub(super) fn note(&mut self, number: u64, arrival: Arrival) {
+        match (&mut self.extended, arrival) {
+            (Some(extended), _) => extended.acknowledger.arrived(self.now, arrival),
+            (None, Arrival::Taken | Arrival::Duplicate) => self.acks.push(number),
+            (None, Arrival::Held | Arrival::Refused) => {}
         }
     }
 
@@ -212,6 +302,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
     fn accept(&mut self, packet: &Packet<'_>) -> Arrival {
         let arrival = self.receiver.accept(packet.number, packet.part, packet.piece);
         let reused = arrival == Arrival::Duplicate
+            && self.extended.is_none()
             && packet.part.is_first()
             && self.receiver.assembling_since() != Some(packet.number)
             && packet.part.op() != Some(Op::Event)
@@ -223,75 +314,10 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         self.receiver.accept(packet.number, packet.part, packet.piece)
     }
 
-    fn handle_not_master(&mut self) -> Result<(), Rejected> {
-        // When all have said so, there is no master yet: the next one is asked when patience is at its end.
-        if matches!(self.phase, Phase::Connecting { .. })
-            && self.refusals.saturating_add(1) < self.servers.len()
-        {
-            self.refusals = self.refusals.saturating_add(1);
-            self.connect_to_next();
-        }
-        Ok(())
-    }
-
-    fn handle_new_sess(&mut self, packet: &Packet<'_>) -> Result<(), Rejected> {
-        let (code, xid) = outcome(packet.piece).map_err(|_| Rejected::Malformed)?;
-        if !matches!(packet.part, Part::Only { .. }) {
-            return Err(Rejected::Malformed);
-        }
-        match (self.phase, code) {
-            (Phase::Connecting { .. }, _) if !self.is_in_flight(xid) => Err(Rejected::Number),
-            (Phase::Connecting { .. }, Code::Ok) => {
-                let sent = self.settle(xid).and_then(|message| message.sent).unwrap_or(self.now);
-                self.phase = Phase::Open;
-                self.lease = Some(Lease::new(self.terms, sent));
-                self.connected_untold = true;
-                self.greet(packet.number);
-                Ok(())
-            }
-            // Somebody had this id before us, by chance or by a lost reply of ours.
-            (Phase::Connecting { .. }, Code::SessExists) => {
-                self.connect();
-                Ok(())
-            }
-            // It knows our key, so the packet was damaged on its way; it will be sent again.
-            (Phase::Connecting { .. }, Code::SigInval) => Err(Rejected::Number),
-            (Phase::Connecting { .. }, refused) => {
-                self.phase = Phase::Ended(End::Refused(refused));
-                Ok(())
-            }
-            (_, Code::Ok) if self.greetings.iter().any(|&known| known == packet.number) => {
-                self.acks.push(packet.number);
-                Ok(())
-            }
-            // The server has lost its count and begins anew (protocol.md 16); what is in flight is sent again at
-            // once, so that it finds our count too.
-            (_, Code::Ok) if self.ready.is_none() => {
-                self.greet(packet.number);
-                self.kind = Kind::Other;
-                self.sender.hasten(self.now, Duration::ZERO);
-                Ok(())
-            }
-            _ => Err(Rejected::Number),
-        }
-    }
-
-    /// The server's numbers begin after this one.
-    fn greet(&mut self, number: u64) {
-        if self.greetings.is_full() {
-            self.greetings.pop_front();
-        }
-        let _ = self.greetings.push_back(number);
-        self.receiver.restart(number.wrapping_add(1));
-        // Numbers of the stream before mean nothing in this one.
-        self.acks.clear();
-        self.acks.push(number);
-    }
-
     /// What Hail's server sends outside its stream of numbers, with the footer in the wrong place (protocol.md 1.3).
     fn handle_shifted(&mut self, packet: &Packet<'_>, number: u64) -> Result<(), Rejected> {
         match packet.part.op() {
-            Some(Op::NotMaster) => self.handle_not_master(),
+            Some(Op::NotMaster) => self.handle_not_master(packet),
             Some(Op::AckFrag) => self.handle_ack_frag(packet),
             // Of a NEW_SESS that failed the number says nothing (protocol.md 4.5).
             Some(Op::NewSess) if outcome(packet.piece).is_ok_and(|(code, _)| code != Code::Ok) => {
@@ -323,7 +349,8 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             return Err(Rejected::Malformed);
         };
         let is_answer = self.sender.iter().any(|message| message.xid == xid && message.covers(number));
-        if !is_answer {
+        let keep_alive = self.extended.as_ref().and_then(|extended| extended.keep_alive.names());
+        if !is_answer && keep_alive != Some((number, xid)) {
             return Err(Rejected::Number);
         }
         match code {
@@ -339,68 +366,65 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
     }
 
     /// The server does not know the session, or not any more.
-    fn lose(&mut self) {
+    pub(super) fn lose(&mut self) {
         let end = if matches!(self.phase, Phase::Ending) { End::Closed } else { End::Expired };
         self.phase = Phase::Ended(end);
     }
 
-    /// Looks at the message that may be complete now, and releases it unless its contents are to be lent.
+    /// Looks at the message that may be complete now, and releases it unless some of it is to be lent.
     fn handle_message(&mut self) {
         let Some(message) = self.receiver.message() else { return };
-        self.ready = match Reply::of(&message) {
-            Reply::Event { .. } if self.told_events.iter().any(|&told| told == message.xid) => None,
-            Reply::Event { fh, events } => {
-                if self.told_events.is_full() {
-                    self.told_events.pop_front();
+        self.ready = match Reply::of(&message, self.extended.is_some()) {
+            _ if message.op == Op::Resume => {
+                self.handle_resumed();
+                None
+            }
+            Reply::Event(Happening { detail: None, .. })
+                if self.told_events.iter().any(|&told| told == message.xid) =>
+            {
+                None
+            }
+            Reply::Event(happening) => {
+                if happening.detail.is_none() {
+                    if self.told_events.is_full() {
+                        self.told_events.pop_front();
+                    }
+                    let _ = self.told_events.push_back(message.xid);
                 }
-                let _ = self.told_events.push_back(message.xid);
-                self.handle_event(fh, events)
+                self.handle_event(happening)
             }
             Reply::Opened { xid, handle } => self.handle_opened(xid, handle),
-            Reply::Contents { xid } => self.handle_contents(xid),
+            Reply::Full { xid } => self.handle_full(xid),
             Reply::Done { xid, code } => self.handle_done(xid, code),
             Reply::Nothing => None,
         };
-        if !matches!(self.ready, Some(Ready::Contents { .. })) {
+        if !matches!(self.ready, Some(Ready::Answer { .. } | Ready::Happened { .. })) {
             self.receiver.release();
         }
         self.close_orphans();
     }
 
-    fn handle_event(&mut self, fh: u64, events: EventMask) -> Option<Ready> {
-        let Some(open) = self.handles.iter_mut().find(|open| open.handle.0 == fh) else {
-            if self.sender.iter().any(|message| message.op == Op::Open) {
-                let earlier = self.event_before_open.filter(|&(early, _)| early == fh);
-                let earlier = earlier.map_or(EventMask::NONE, |(_, events)| events);
-                self.event_before_open = Some((fh, earlier | events));
-            }
-            return None;
-        };
-        let mut events = events;
-        if events.contains(EventMask::LOCKED) {
-            let asked = self.sender.iter().any(|m| m.op == Op::Lock && m.body.handle == Some(open.handle));
-            match open.lock {
-                LockState::Waiting => open.lock = LockState::Held,
-                LockState::Free if asked => open.lock = LockState::Held,
-                // A grant that was told before, or is no longer wanted.
-                LockState::Free | LockState::Held => events = events.without(EventMask::LOCKED),
-            }
-        }
-        let handle = open.handle;
-        (events != EventMask::NONE && !open.orphan).then_some(Ready::Handle { handle, events })
+    fn handle_event(&mut self, happening: Happening) -> Option<Ready> {
+        let handle = Handle(happening.fh);
+        let opens = self.sender.iter().any(|message| message.op == Op::Open);
+        let locks = self.sender.iter().any(|m| m.op == Op::Lock && m.body.handle == Some(handle));
+        let (handle, events) = self.handles.happened(happening, opens, locks)?;
+        Some(Ready::Happened { handle, events })
     }
 
     fn handle_opened(&mut self, xid: u64, handle: Handle) -> Option<Ready> {
         let message = self.settle(xid)?;
-        let orphan = message.body.call.is_none();
-        // There is room: `open` has counted the handles to come.
-        let _ = self.handles.push(OpenHandle { handle, lock: LockState::Free, orphan });
+        self.handles.add(handle, message.body.call.is_some());
+        self.forget_unknown();
         message.body.call.map(|request| Ready::Done { request, result: Ok(Small::Opened(handle)) })
     }
 
-    fn handle_contents(&mut self, xid: u64) -> Option<Ready> {
-        let request = self.settle(xid)?.body.call?;
-        Some(Ready::Contents { request })
+    fn handle_full(&mut self, xid: u64) -> Option<Ready> {
+        let message = self.settle(xid)?;
+        if let Some(handle) = message.body.handle {
+            self.note_result(message.op, handle, Code::Ok);
+        }
+        message.body.call.map(|request| Ready::Answer { request })
     }
 
     fn handle_done(&mut self, xid: u64, code: Code) -> Option<Ready> {
@@ -408,6 +432,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         if let Some(handle) = message.body.handle {
             self.note_result(message.op, handle, code);
         }
+        self.forget_unknown();
         if message.op == Op::EndSess {
             self.phase = Phase::Ended(End::Closed);
         } else if code == Code::SessInval {
@@ -421,18 +446,23 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         message.body.call.map(|request| Ready::Done { request, result })
     }
 
+    /// Events for handles that nobody knows are nobody's, once nothing is being opened.
+    fn forget_unknown(&mut self) {
+        if !self.sender.iter().any(|message| message.op == Op::Open) {
+            self.handles.forget_unknown();
+        }
+    }
+
     /// What the answer to a request says about the handle that it was about.
     fn note_result(&mut self, op: Op, handle: Handle, code: Code) {
-        let Some(index) = self.handles.iter().position(|open| open.handle == handle) else { return };
-        let Some(open) = self.handles.get_mut(index) else { return };
         match (op, code) {
-            (Op::Close, Code::Ok | Code::FhInval) => {
-                self.handles.swap_remove(index);
-            }
+            (Op::Close, Code::Ok | Code::FhInval) => return self.handles.remove(handle),
             // Asking again would bring the same answer.
-            (Op::Close, _) if open.orphan => {
-                self.handles.swap_remove(index);
-            }
+            (Op::Close, _) if self.handles.is_orphan(handle) => return self.handles.remove(handle),
+            _ => {}
+        }
+        let Some(open) = self.handles.find_mut(handle) else { return };
+        match (op, code) {
             (Op::Lock | Op::TryLock, Code::Ok) => open.lock = LockState::Held,
             (Op::Lock, Code::LockPending) if open.lock == LockState::Free => open.lock = LockState::Waiting,
             (Op::Unlock, Code::Ok | Code::LockInval) => open.lock = LockState::Free,
@@ -446,28 +476,28 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             Some(Ready::Done { request, result }) if request == call => {
                 self.ready = None;
                 if let Ok(Small::Opened(handle)) = result {
-                    self.handles
-                        .iter_mut()
-                        .filter(|open| open.handle == handle)
-                        .for_each(|open| open.orphan = true);
+                    self.handles.abandon(handle);
                     self.close_orphans();
                 }
             }
-            Some(Ready::Contents { request }) if request == call => self.ready = Some(Ready::Lent),
+            Some(Ready::Answer { request }) if request == call => self.ready = Some(Ready::Lent),
             _ => {}
         }
     }
 
     /// A request is answered: it leaves the table, and the lease counts from its first transmission.
-    fn settle(&mut self, xid: u64) -> Option<Outgoing<InFlight>> {
+    pub(super) fn settle(&mut self, xid: u64) -> Option<Outgoing<InFlight>> {
         let message = self.sender.settle(self.now, xid)?;
         if let (Some(lease), Some(sent)) = (&mut self.lease, message.sent) {
             lease.renew(sent);
+            if let Some(extended) = self.extended.as_mut().filter(|_| self.now < lease.renew_at()) {
+                extended.keep_alive.cancel();
+            }
         }
         Some(message)
     }
 
-    fn is_in_flight(&self, xid: u64) -> bool {
+    pub(super) fn is_in_flight(&self, xid: u64) -> bool {
         self.sender.iter().any(|message| message.xid == xid)
     }
 }

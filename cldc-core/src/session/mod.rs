@@ -1,13 +1,19 @@
 //! A client's session with a server, as a state machine: calls and datagrams in, datagrams and events out.
 //!
-//! Plain sessions, as Hail's programs have them (protocol.md 4 and 5). What our own servers add to that is
-//! negotiated in NEW_SESS and belongs to the extended session (extensions.md).
+//! There are plain sessions, as Hail's programs have them (docs/protocol.md 3 to 5), and extended ones, which are
+//! negotiated in NEW_SESS with servers of ours (docs/protocol.md 7). Calls and events are the same.
 
 mod acks;
 mod bodies;
+mod calls;
 mod config;
 mod event;
+mod extended;
+mod handles;
 mod incoming;
+mod keep_alive;
+mod negotiate;
+mod resume;
 
 use core::net::SocketAddr;
 use core::ops::Range;
@@ -16,18 +22,22 @@ pub use config::{
     Config, ConfigError, FullSession, MAX_SERVERS, PLAIN_TERMS, SmallSession, rx_bytes, tx_bytes,
 };
 pub use event::{CallError, End, Event, Handle, Outcome, Rejected, RequestId};
+pub use handles::LockState;
 
 use acks::Acks;
 use bodies::Bodies;
-use config::PACING;
+use config::{PACING, resumed_bytes};
+use extended::Extended;
+use handles::Handles;
 use incoming::Ready;
 
 use crate::lease::{Lease, LeaseState, Terms};
 use crate::link::{Early, Outgoing, Receiver, Sender};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
-use crate::wire::limits::{MAX_KEY, MAX_PACKET, MAX_PATH, MAX_PAYLOAD, MAX_USER, PIECE};
-use crate::wire::{EventMask, Key, LockFlags, Op, OpenMode, Part, Request, Seal};
+use crate::wire::extended::Features;
+use crate::wire::limits::{MAX_KEY, MAX_PACKET, MAX_USER, PIECE};
+use crate::wire::{Key, Op, Part, Request, Rider, Seal};
 
 /// Room for one datagram to be sent.
 pub type Datagram = [u8; MAX_PACKET];
@@ -39,17 +49,6 @@ pub struct Transmit {
     pub to: SocketAddr,
     /// How many bytes.
     pub len: usize,
-}
-
-/// What this session knows of a lock of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LockState {
-    /// Neither held nor waited for.
-    Free,
-    /// Asked for, and waiting in the lock's queue.
-    Waiting,
-    /// Held, as long as the lease is safe.
-    Held,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,18 +84,13 @@ struct InFlight {
     body: Range<usize>,
 }
 
-#[derive(Clone, Copy, Debug)]
-struct OpenHandle {
-    handle: Handle,
-    lock: LockState,
-    /// Nobody waits for this handle any more: it is closed as soon as there is room for the request.
-    orphan: bool,
-}
-
 /// How many acknowledgements, and how many passes without progress, show that a server waits for them: half the
 /// window of ours; Hail's has none, and would have acknowledged a piece by then.
 const STUCK_ACKS: u64 = 16;
 const STUCK_PASSES: u32 = 2;
+
+/// After how many resend timers in vain, in a row, a server counts as silent.
+const PATIENCE: u32 = 3;
 
 type EarlyPieces<const EARLY: usize> = heapless::Vec<Early<heapless::Vec<u8, PIECE>>, EARLY>;
 
@@ -122,9 +116,14 @@ pub struct Session<
     user: heapless::Vec<u8, MAX_USER>,
     key: Key,
     rng: Rng,
+    /// The servers that are known, and whose turn it is.
     servers: heapless::Vec<SocketAddr, MAX_SERVERS>,
-    server: usize,
-    terms: Terms,
+    turn: usize,
+    /// The server that the session is with, or that is being tried. It may be one that another server has named.
+    server: SocketAddr,
+    lease_wanted: Duration,
+    drift_ppm: u32,
+    wants_extended: bool,
     patience: Duration,
 
     now: Instant,
@@ -136,20 +135,23 @@ pub struct Session<
     acks: Acks,
     /// Numbers of NEW_SESS replies that were acted on: a copy of one moves nothing.
     greetings: heapless::Deque<u64, 4>,
-    handles: heapless::Vec<OpenHandle, HANDLES>,
+    handles: Handles<HANDLES>,
     /// The names of the last events. A server that begins its numbers anew sends those again whose acknowledgement it
     /// missed, at most so many, under their names but with other numbers.
     told_events: heapless::Deque<u64, 16>,
-    /// An event of a handle whose OPEN has not been answered yet (protocol.md 16).
-    event_before_open: Option<(u64, EventMask)>,
     lease: Option<Lease>,
     next_call: u64,
     /// How many servers in a row have said that they are not the master.
     refusals: usize,
     kind: Kind,
+    /// If the session is extended.
+    extended: Option<Extended>,
+    /// The highest epoch that a server has spoken of.
+    seen_epoch: u64,
 
     ready: Option<Ready>,
     connected_untold: bool,
+    failover_untold: bool,
     lease_told: LeaseState,
     end_told: bool,
 }
@@ -168,6 +170,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
                 RX >= rx_bytes(0) && TX >= tx_bytes(0, 1),
                 "a session must hold any reply without contents"
             );
+            assert!(RX >= resumed_bytes(HANDLES), "a session must hold the answer to RESUME");
         }
         if config.user.is_empty() || config.user.len() > MAX_USER {
             return Err(ConfigError::User);
@@ -175,16 +178,17 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         if config.key.len() > MAX_KEY {
             return Err(ConfigError::Key);
         }
-        if config.servers.is_empty() {
-            return Err(ConfigError::Servers);
-        }
+        let Some(&server) = config.servers.first() else { return Err(ConfigError::Servers) };
         let mut session = Self {
             user: heapless::Vec::from_slice(config.user).map_err(|_| ConfigError::User)?,
             key: Key::new(config.key).map_err(|_| ConfigError::Key)?,
             rng: Rng::new(config.seed),
             servers: heapless::Vec::from_slice(config.servers).map_err(|_| ConfigError::Servers)?,
-            server: 0,
-            terms: config.terms,
+            turn: 0,
+            server,
+            lease_wanted: config.lease,
+            drift_ppm: config.drift_ppm,
+            wants_extended: config.extended,
             patience: config.patience,
             now,
             phase: Phase::Connecting { until: now },
@@ -194,15 +198,17 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             receiver: Receiver::new(0, heapless::Vec::new(), heapless::Vec::new()),
             acks: Acks::default(),
             greetings: heapless::Deque::new(),
-            handles: heapless::Vec::new(),
+            handles: Handles::new(),
             told_events: heapless::Deque::new(),
-            event_before_open: None,
             lease: None,
             next_call: 0,
             refusals: 0,
             kind: Kind::Unknown,
+            extended: None,
+            seen_epoch: 0,
             ready: None,
             connected_untold: false,
+            failover_untold: false,
             lease_told: LeaseState::Safe,
             end_told: false,
         };
@@ -210,112 +216,73 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         Ok(session)
     }
 
-    /// Opens a file or directory, or creates it: [`Outcome::Opened`].
-    ///
-    /// # Errors
-    /// See [`CallError`]; so for all calls below.
-    pub fn open(
-        &mut self,
-        now: Instant,
-        path: &[u8],
-        mode: OpenMode,
-        events: EventMask,
-    ) -> Result<RequestId, CallError> {
-        check_path(path)?;
-        let opening = self.sender.iter().filter(|message| message.op == Op::Open).count();
-        if self.handles.len().saturating_add(opening) >= HANDLES {
-            return Err(CallError::TooManyHandles);
-        }
-        self.call(now, &Request::Open { mode, events, path }, None)
-    }
-
-    /// Closes a handle, which releases its lock: [`Outcome::Done`].
-    pub fn close(&mut self, now: Instant, handle: Handle) -> Result<RequestId, CallError> {
-        self.handle_call(now, handle, &Request::Close { fh: handle.0 })
-    }
-
-    /// Reads a file: [`Outcome::Contents`].
-    pub fn get(&mut self, now: Instant, handle: Handle) -> Result<RequestId, CallError> {
-        self.handle_call(now, handle, &Request::Get { fh: handle.0 })
-    }
-
-    /// Reads the metadata of a file: [`Outcome::Contents`] without data.
-    pub fn get_meta(&mut self, now: Instant, handle: Handle) -> Result<RequestId, CallError> {
-        self.handle_call(now, handle, &Request::GetMeta { fh: handle.0 })
-    }
-
-    /// Replaces the contents of a file, 131072 bytes at most: [`Outcome::Done`].
-    pub fn put(&mut self, now: Instant, handle: Handle, data: &[u8]) -> Result<RequestId, CallError> {
-        if data.len() > MAX_PAYLOAD || tx_bytes(data.len(), 1) > TX {
-            return Err(CallError::TooLarge);
-        }
-        self.handle_call(now, handle, &Request::Put { fh: handle.0, data })
-    }
-
-    /// Deletes a file or an empty directory: [`Outcome::Done`].
-    pub fn del(&mut self, now: Instant, path: &[u8]) -> Result<RequestId, CallError> {
-        check_path(path)?;
-        self.call(now, &Request::Del { path }, None)
-    }
-
-    /// Takes a lock. If it is held by others: with `wait` [`Outcome::LockPending`], and [`EventMask::LOCKED`] for the
-    /// handle once it is granted; without, [`Code::LockConflict`](crate::wire::Code::LockConflict).
-    pub fn lock(
-        &mut self,
-        now: Instant,
-        handle: Handle,
-        flags: LockFlags,
-        wait: bool,
-    ) -> Result<RequestId, CallError> {
-        self.handle_call(now, handle, &Request::Lock { fh: handle.0, flags, wait })
-    }
-
-    /// Releases a lock, or leaves its queue: [`Outcome::Done`].
-    pub fn unlock(&mut self, now: Instant, handle: Handle) -> Result<RequestId, CallError> {
-        self.handle_call(now, handle, &Request::Unlock { fh: handle.0 })
-    }
-
-    /// Asks for nothing, and so finds out whether the server is there: [`Outcome::Done`].
-    pub fn nop(&mut self, now: Instant) -> Result<RequestId, CallError> {
-        self.call(now, &Request::Nop, None)
-    }
-
-    /// Ends the session, which releases all it holds: [`Event::Ended`] follows the answers to what is in flight.
-    pub fn end(&mut self, now: Instant) -> Result<(), CallError> {
-        self.request(now, &Request::EndSess, None, None)?;
-        self.phase = Phase::Ending;
-        Ok(())
-    }
-
-    /// Nobody waits for this call any more: its answer will not be told. It may still be executed; a handle that it
-    /// opens is closed again.
-    pub fn abandon(&mut self, request: RequestId) {
-        let index = self.sender.iter().position(|message| message.body.call == Some(request));
-        if let Some(message) = index.and_then(|index| self.sender.get_mut(index)) {
-            message.body.call = None;
-        }
-        self.forget_ready(request);
-    }
-
     /// The datagram to send now, if there is one. To be called until there is none.
     pub fn poll_transmit(&mut self, now: Instant, buffer: &mut Datagram) -> Option<Transmit> {
         self.now = now;
-        let to = self.server()?;
-        let seal = Seal { sid: self.sid, user: &self.user, key: &self.key };
+        if self.extended.is_some() { self.transmit_extended(buffer) } else { self.transmit_plain(buffer) }
+    }
+
+    fn transmit_plain(&mut self, buffer: &mut Datagram) -> Option<Transmit> {
         if !self.holds_acks() {
             if let Some(number) = self.acks.pop() {
-                let part = Part::Only { xid: 0, op: Op::Ack };
-                let len = seal.emit(part, number, &[], buffer).ok()?;
-                return Some(Transmit { to, len });
+                return self.emit(None, Part::Only { xid: 0, op: Op::Ack }, number, &[], buffer);
             }
         }
         if matches!(self.phase, Phase::Ended(_)) {
             return None;
         }
-        let cut = self.sender.poll(now)?;
+        self.transmit_request(None, buffer)
+    }
+
+    fn transmit_extended(&mut self, buffer: &mut Datagram) -> Option<Transmit> {
+        let (now, ack) = (self.now, self.receiver.ack());
+        let is_over = matches!(self.phase, Phase::Ended(_));
+        let loose = Some(Rider { ack, loose: true });
+        if self.is_resuming() {
+            let resume = self.transmit_resume(buffer);
+            if resume.is_some() {
+                return resume;
+            }
+        } else if !is_over {
+            let round_trip = self.sender.round_trip();
+            if let Some((number, xid)) = self.extended.as_mut()?.keep_alive.poll(now, round_trip) {
+                self.extended.as_mut()?.acknowledger.sent();
+                return self.emit(loose, Part::Only { xid, op: Op::Nop }, number, &[], buffer);
+            }
+            let request = self.transmit_request(Some(Rider { ack, loose: false }), buffer);
+            if request.is_some() {
+                self.extended.as_mut()?.acknowledger.sent();
+                return request;
+            }
+        }
+        let extended = self.extended.as_mut()?;
+        let acknowledger = &mut extended.acknowledger;
+        // After the end nobody asks for the time any more.
+        let is_due = acknowledger.is_due(now) || is_over && acknowledger.poll_timeout().is_some();
+        if !is_due || !is_over && !extended.may_acknowledge() {
+            return None;
+        }
+        extended.acknowledger.sent();
+        self.emit(loose, Part::Only { xid: 0, op: Op::Ack }, 0, &[], buffer)
+    }
+
+    fn transmit_request(&mut self, rider: Option<Rider>, buffer: &mut Datagram) -> Option<Transmit> {
+        let cut = self.sender.poll(self.now)?;
         let body = &self.sender.get(cut.index)?.body.body;
-        let len = seal.emit(cut.part, cut.number, self.bodies.piece(body, cut.range), buffer).ok()?;
-        Some(Transmit { to, len })
+        self.emit(rider, cut.part, cut.number, self.bodies.piece(body, cut.range), buffer)
+    }
+
+    fn emit(
+        &self,
+        rider: Option<Rider>,
+        part: Part,
+        number: u64,
+        piece: &[u8],
+        buffer: &mut Datagram,
+    ) -> Option<Transmit> {
+        let seal = Seal { sid: self.sid, user: &self.user, key: &self.key };
+        let len = seal.emit_with(rider, part, number, piece, buffer).ok()?;
+        Some(Transmit { to: self.server, len })
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) wants to be called, if nothing else happens before.
@@ -323,23 +290,34 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
     pub fn poll_timeout(&self) -> Option<Instant> {
         let own = match self.phase {
             Phase::Ended(_) => return None,
-            Phase::Connecting { until } => (self.servers.len() > 1).then_some(until),
+            Phase::Connecting { until } => self.has_others().then_some(until),
             Phase::Open | Phase::Ending => self.lease.as_ref().and_then(|lease| {
                 let renewal = (!self.is_renewing()).then(|| lease.renew_at());
                 earlier(renewal, lease.next_change(self.now))
             }),
         };
-        earlier(own, self.sender.poll_timeout())
+        let Some(extended) = &self.extended else { return earlier(own, self.sender.poll_timeout()) };
+        let streams = match &extended.resuming {
+            Some(resuming) => Some(resuming.poll_timeout()),
+            None => earlier(extended.keep_alive.poll_timeout(), self.sender.poll_timeout()),
+        };
+        let ack = extended.acknowledger.poll_timeout().filter(|_| extended.may_acknowledge());
+        earlier(earlier(own, streams), ack)
     }
 
     /// Does what is due: resends, renewal of the lease, the next server.
     pub fn handle_timeout(&mut self, now: Instant) {
         self.now = now;
-        self.sender.handle_timeout(now);
+        if self.is_resuming() {
+            self.handle_resume_timeout();
+        } else {
+            self.sender.handle_timeout(now);
+        }
         match self.phase {
-            Phase::Connecting { until } if now >= until && self.servers.len() > 1 => {
+            Phase::Connecting { until } if now >= until && self.has_others() => {
                 self.refusals = 0;
-                self.connect_to_next();
+                self.go_to_next();
+                self.connect();
             }
             Phase::Open | Phase::Ending => self.keep_lease(),
             Phase::Connecting { .. } | Phase::Ended(_) => {}
@@ -354,8 +332,8 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
 
     /// The server that the session is with, or that is being tried.
     #[must_use]
-    pub fn server(&self) -> Option<SocketAddr> {
-        self.servers.get(self.server).copied()
+    pub const fn server(&self) -> Option<SocketAddr> {
+        Some(self.server)
     }
 
     /// Whether calls are taken.
@@ -380,72 +358,34 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         self.lease.as_ref().map(Lease::safe_until)
     }
 
+    /// Whether the session is extended, which is known once it is open.
+    #[must_use]
+    pub const fn is_extended(&self) -> bool {
+        self.extended.is_some()
+    }
+
+    /// What both sides of an extended session can do.
+    #[must_use]
+    pub fn features(&self) -> Features {
+        self.extended.as_ref().map_or(Features::NONE, |extended| extended.features)
+    }
+
+    /// The epoch of the master that an extended session is with.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.extended.as_ref().map(|extended| extended.epoch)
+    }
+
+    /// The terms of the lease, if the session is open.
+    #[must_use]
+    pub fn terms(&self) -> Option<Terms> {
+        self.lease.as_ref().map(Lease::terms)
+    }
+
     /// What this session knows of the lock of a handle.
     #[must_use]
     pub fn lock_state(&self, handle: Handle) -> LockState {
-        self.handles.iter().find(|open| open.handle == handle).map_or(LockState::Free, |open| open.lock)
-    }
-
-    fn handle_call(
-        &mut self,
-        now: Instant,
-        handle: Handle,
-        request: &Request<'_>,
-    ) -> Result<RequestId, CallError> {
-        if !self.handles.iter().any(|open| open.handle == handle && !open.orphan) {
-            return Err(CallError::UnknownHandle);
-        }
-        self.call(now, request, Some(handle))
-    }
-
-    fn call(
-        &mut self,
-        now: Instant,
-        request: &Request<'_>,
-        handle: Option<Handle>,
-    ) -> Result<RequestId, CallError> {
-        let id = RequestId(self.next_call);
-        self.request(now, request, Some(id), handle)?;
-        self.next_call = self.next_call.wrapping_add(1);
-        Ok(id)
-    }
-
-    fn request(
-        &mut self,
-        now: Instant,
-        request: &Request<'_>,
-        call: Option<RequestId>,
-        handle: Option<Handle>,
-    ) -> Result<(), CallError> {
-        match self.phase {
-            Phase::Connecting { .. } => return Err(CallError::NotConnected),
-            Phase::Ending | Phase::Ended(_) => return Err(CallError::Ended),
-            Phase::Open => {}
-        }
-        self.now = now;
-        self.enqueue(request, call, handle)
-    }
-
-    fn enqueue(
-        &mut self,
-        request: &Request<'_>,
-        call: Option<RequestId>,
-        handle: Option<Handle>,
-    ) -> Result<(), CallError> {
-        if self.sender.len() >= REQUESTS {
-            return Err(CallError::Busy);
-        }
-        let body = match self.bodies.write(request) {
-            Ok(body) => body,
-            Err(_) => {
-                self.compact_bodies();
-                self.bodies.write(request).map_err(|_| CallError::Busy)?
-            }
-        };
-        let xid = self.rng.next_u64();
-        let (op, len) = (request.op(), body.len());
-        self.sender.push(op, xid, len, InFlight { call, handle, body }).map_err(|_| CallError::Busy)?;
-        Ok(())
+        self.handles.find(handle).map_or(LockState::Free, |open| open.lock)
     }
 
     /// Whether acknowledgements must wait. An ACK between two pieces of a request makes Hail's server lose its count
@@ -461,34 +401,12 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         }
     }
 
-    fn compact_bodies(&mut self) {
-        self.bodies.forget();
-        for index in 0..self.sender.len() {
-            if let Some(message) = self.sender.get_mut(index) {
-                self.bodies.keep(&mut message.body.body);
-            }
-        }
-    }
-
-    /// Begins anew with the present server: another id, other numbers, and NEW_SESS.
-    fn connect(&mut self) {
-        self.phase = Phase::Connecting { until: self.now + self.patience };
-        self.sid = self.rng.next_u64();
-        self.sender = Sender::new(self.rng.next_u64(), PACING, heapless::Vec::new());
-        self.bodies = Bodies::new();
-        self.acks.clear();
-        // There is room: nothing else is in flight.
-        let _ = self.enqueue(&Request::NewSess { extension: &[] }, None, None);
-    }
-
-    fn connect_to_next(&mut self) {
-        self.server = self.server.wrapping_add(1).checked_rem(self.servers.len()).unwrap_or(0);
-        self.connect();
-    }
-
     fn is_renewing(&self) -> bool {
+        if let Some(extended) = &self.extended {
+            return extended.keep_alive.is_asking() || extended.resuming.is_some();
+        }
         // A full table renews the lease itself, as its answers come.
-        self.sender.len() >= REQUESTS
+        self.is_full()
             || self.sender.iter().any(|message| message.op == Op::Nop && message.body.call.is_none())
     }
 
@@ -496,9 +414,21 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         let Some(lease) = self.lease else { return };
         if lease.state(self.now) == LeaseState::Expired {
             self.phase = Phase::Ended(End::Expired);
-        } else if self.now >= lease.renew_at() && !self.is_renewing() {
-            // There is room, or the session would count as renewing.
-            let _ = self.enqueue(&Request::Nop, None, None);
+            return;
+        }
+        if self.now >= lease.renew_at() && !self.is_renewing() {
+            match &mut self.extended {
+                Some(extended) => extended.keep_alive.begin(self.now, self.rng.next_u64()),
+                None => {
+                    // There is room, or the session would count as renewing.
+                    let _ = self.enqueue(&Request::Nop, None, None);
+                }
+            }
+        }
+        let now = self.now;
+        let is_silent = |extended: &Extended| extended.keep_alive.is_in_vain(now);
+        if self.extended.as_ref().is_some_and(is_silent) || self.sender.passes() >= PATIENCE {
+            self.resume();
         }
     }
 
@@ -507,19 +437,13 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         if !matches!(self.phase, Phase::Open) {
             return;
         }
-        let Some(orphan) = self.handles.iter().find(|open| open.orphan).map(|open| open.handle) else {
-            return;
-        };
+        let Some(orphan) = self.handles.orphan() else { return };
         let closing = self.sender.iter().any(|message| message.body.handle == Some(orphan));
         if !closing {
             // Without room it is tried again after the next answer.
             let _ = self.enqueue(&Request::Close { fh: orphan.0 }, None, Some(orphan));
         }
     }
-}
-
-fn check_path(path: &[u8]) -> Result<(), CallError> {
-    if path.first() == Some(&b'/') && path.len() <= MAX_PATH { Ok(()) } else { Err(CallError::Path) }
 }
 
 fn earlier(one: Option<Instant>, other: Option<Instant>) -> Option<Instant> {

@@ -34,7 +34,7 @@ fn every_call_is_answered_once<C: Client, P: Peer>(server: fn(u64) -> P) {
     };
     assert_eq!((metadata.version, data.len()), (2, 0));
     let exclusive = LockFlags::NONE;
-    assert_eq!(world.call(|session, now| session.lock(now, handle, exclusive, true)), Ok(Came::Done));
+    assert_eq!(world.call(|session, now| session.lock(now, handle, exclusive, true)), Ok(Came::Locked(None)));
     assert_eq!(
         world.call(|session, now| session.lock(now, handle, exclusive, false)),
         Err(Code::LockConflict)

@@ -156,13 +156,13 @@ fn datagrams_of_other_senders_sessions_users_and_keys_change_nothing() {
 
 #[test]
 fn a_configuration_that_cannot_work_is_refused_with_the_reason() {
-    let servers = [server(0); 6];
+    let servers = [server(0); 9];
     let attempt = |user: &[u8], key: &[u8], count: usize| {
         let config = Config::new(user, key, &servers[..count], [0; 32]);
         SmallSession::new(&config, Instant::START).err()
     };
     assert_eq!(attempt(b"u", b"k", 1), None);
-    assert_eq!(attempt(&[b'u'; 31], &[b'k'; 127], 5), None);
+    assert_eq!(attempt(&[b'u'; 31], &[b'k'; 127], 8), None);
     assert_eq!(attempt(b"", b"k", 1), Some(ConfigError::User));
     assert_eq!(attempt(&[b'u'; 32], b"k", 1), Some(ConfigError::User));
     assert_eq!(attempt(b"u", b"", 1), Some(ConfigError::Key));

@@ -32,9 +32,8 @@ fn work<C: Client, P: Peer>(world: &mut World<C, P>, rounds: u8) {
         ];
         let results = requests.map(|request| world.answer(request));
         assert!(matches!(&results[2], Ok(Came::Contents { data, .. }) if *data == contents), "{results:?}");
-        for index in [0, 1, 3] {
-            assert_eq!(results[index], Ok(Came::Done));
-        }
+        assert_eq!([&results[0], &results[3]], [&Ok(Came::Done); 2]);
+        assert_eq!(results[1], Ok(Came::Locked(None)));
         world.assert_lease_is_true();
     }
     assert_eq!(world.call(|session, now| session.close(now, handle)), Ok(Came::Done));

@@ -29,6 +29,7 @@ macro_rules! everywhere {
 mod calls;
 mod connecting;
 mod events;
+mod extended;
 mod faults;
 mod hostile;
 mod lease;

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use cldc_core::lease::LeaseState;
+use cldc_core::lease::{LeaseState, Terms};
 use cldc_core::session::{
     CallError, Config, Datagram, End, Event, Handle, LockState, Outcome, Rejected, RequestId, Session,
     Transmit,
 };
 use cldc_core::time::Instant;
+use cldc_core::wire::extended::Sequencer;
 use cldc_core::wire::{Code, EventMask, LockFlags, Metadata, OpenMode};
 
 /// An event with its bytes.
@@ -15,7 +16,11 @@ use cldc_core::wire::{Code, EventMask, LockFlags, Metadata, OpenMode};
 pub(crate) enum Told {
     Connected,
     Done(RequestId, Result<Came, Code>),
+    /// In a plain session.
     Handle(Handle, EventMask),
+    /// In an extended session, with the version.
+    Happened(Handle, EventMask, u64, Option<Proof>),
+    Failover(u64),
     Lease(LeaseState),
     Ended(End),
 }
@@ -26,7 +31,29 @@ pub(crate) enum Came {
     Done,
     Opened(Handle),
     LockPending,
+    Locked(Option<Proof>),
+    Sequencer(Proof),
     Contents { metadata: Metadata, path: Vec<u8>, data: Vec<u8> },
+}
+
+/// A sequencer with its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proof {
+    pub(crate) inode: u64,
+    pub(crate) generation: u64,
+    pub(crate) mode: LockFlags,
+    pub(crate) path: Vec<u8>,
+}
+
+impl Proof {
+    fn of(sequencer: Sequencer<'_>) -> Self {
+        let Sequencer { inode, generation, mode, path } = sequencer;
+        Self { inode, generation, mode, path: path.to_vec() }
+    }
+
+    pub(crate) fn sequencer(&self) -> Sequencer<'_> {
+        Sequencer { inode: self.inode, generation: self.generation, mode: self.mode, path: &self.path }
+    }
 }
 
 impl Told {
@@ -34,7 +61,11 @@ impl Told {
         match event {
             Event::Connected => Self::Connected,
             Event::Done { request, result } => Self::Done(request, result.map(Came::of)),
-            Event::Handle { handle, events } => Self::Handle(handle, events),
+            Event::Handle { handle, events, version: None, sequencer: None } => Self::Handle(handle, events),
+            Event::Handle { handle, events, version: Some(version), sequencer } => {
+                Self::Happened(handle, events, version, sequencer.map(Proof::of))
+            }
+            Event::MasterFailover { epoch } => Self::Failover(epoch),
             Event::Lease(state) => Self::Lease(state),
             Event::Ended(end) => Self::Ended(end),
             other => panic!("an event that the tests do not know: {other:?}"),
@@ -48,6 +79,8 @@ impl Came {
             Outcome::Done => Self::Done,
             Outcome::Opened(handle) => Self::Opened(handle),
             Outcome::LockPending => Self::LockPending,
+            Outcome::Locked { sequencer } => Self::Locked(sequencer.map(Proof::of)),
+            Outcome::Sequencer(sequencer) => Self::Sequencer(Proof::of(sequencer)),
             Outcome::Contents { metadata, path, data } => {
                 Self::Contents { metadata, path: path.to_vec(), data: data.to_vec() }
             }
@@ -68,6 +101,9 @@ macro_rules! client {
             fn address(&self) -> SocketAddr;
             fn state(&self, now: Instant) -> LeaseState;
             fn lock_of(&self, handle: Handle) -> LockState;
+            fn extended(&self) -> bool;
+            fn current_epoch(&self) -> Option<u64>;
+            fn lease_terms(&self) -> Option<Terms>;
 
             $(fn $name(&mut self $(, $arg: $type)*) -> $result;)*
         }
@@ -100,6 +136,15 @@ macro_rules! client {
             }
             fn lock_of(&self, handle: Handle) -> LockState {
                 self.lock_state(handle)
+            }
+            fn extended(&self) -> bool {
+                self.is_extended()
+            }
+            fn current_epoch(&self) -> Option<u64> {
+                self.epoch()
+            }
+            fn lease_terms(&self) -> Option<Terms> {
+                self.terms()
             }
 
             $(fn $name(&mut self $(, $arg: $type)*) -> $result {

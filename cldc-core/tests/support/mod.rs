@@ -2,6 +2,7 @@
 
 pub(crate) mod bare;
 pub(crate) mod client;
+pub(crate) mod extended_server;
 pub(crate) mod hail_server;
 pub(crate) mod name_space;
 pub(crate) mod network;

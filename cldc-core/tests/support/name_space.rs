@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use cldc_core::wire::extended::{Sequencer, Standing, Stands};
 use cldc_core::wire::limits::MAX_MESSAGE;
 use cldc_core::wire::{
-    Answer, Code, EventMask, InodeFlags, LockFlags, Metadata, Op, OpenMode, Request, Writer,
+    Answer, Code, EventMask, Full, InodeFlags, LockFlags, Metadata, Op, OpenMode, Request, Writer,
 };
 
 /// A message of a server: its operation and its body.
@@ -18,6 +19,8 @@ struct Node {
     inode: u64,
     version: u64,
     data: Vec<u8>,
+    /// Of the lock: how often it was granted while nobody held it.
+    generation: u64,
     /// Session, handle, whether shared.
     holders: Vec<(u64, u64, bool)>,
     waiters: VecDeque<(u64, u64, bool)>,
@@ -91,6 +94,43 @@ impl NameSpace {
         self.release(path, 0, 0)
     }
 
+    /// The path behind a handle.
+    pub(crate) fn path(&self, sid: u64, fh: u64) -> Option<&[u8]> {
+        self.handles.get(&(sid, fh)).map(|open| open.path.as_slice())
+    }
+
+    /// The handles of a session, with their locks.
+    pub(crate) fn stands(&self, sid: u64) -> Vec<Stands> {
+        let own = self.handles.iter().filter(|((session, _), _)| *session == sid);
+        own.map(|(&(_, fh), open)| {
+            let is_it = |(session, handle, _): &(u64, u64, bool)| (*session, *handle) == (sid, fh);
+            let lock = match self.nodes.get(&open.path) {
+                Some(node) if node.holders.iter().any(is_it) => Standing::Held,
+                Some(node) if node.waiters.iter().any(is_it) => Standing::Waiting,
+                _ => Standing::Free,
+            };
+            Stands { fh, lock }
+        })
+        .collect()
+    }
+
+    /// The sequencer of the lock that a handle holds.
+    pub(crate) fn sequencer(&self, sid: u64, fh: u64) -> Option<Sequencer<'_>> {
+        let path = self.path(sid, fh)?;
+        let node = self.nodes.get(path)?;
+        let &(.., shared) = node.holders.iter().find(|holder| (holder.0, holder.1) == (sid, fh))?;
+        let mode = if shared { LockFlags::SHARED } else { LockFlags::NONE };
+        Some(Sequencer { inode: node.inode, generation: node.generation, mode, path })
+    }
+
+    fn stands_still(&self, sequencer: &Sequencer<'_>) -> bool {
+        let shared = sequencer.mode.contains(LockFlags::SHARED);
+        self.nodes.values().any(|node| {
+            (node.inode, node.generation) == (sequencer.inode, sequencer.generation)
+                && node.holders.iter().any(|holder| holder.2 == shared)
+        })
+    }
+
     /// Executes a request: its answer, and the events that it causes, which come before the answer.
     pub(crate) fn execute(&mut self, sid: u64, xid: u64, op: Op, body: &[u8]) -> (Vec<Told>, Body) {
         let Ok(request) = Request::parse(op, body) else {
@@ -122,6 +162,31 @@ impl NameSpace {
                 self.nodes.remove(path);
                 self.handles.retain(|_, open| open.path != path);
                 done(op, xid, if known { Code::Ok } else { Code::NameInval })
+            }
+            Request::GetSequencer { fh } => match self.sequencer(sid, fh) {
+                Some(sequencer) => {
+                    let (op, mut body) = done(op, xid, Code::Ok);
+                    body.extend(bytes(|out| sequencer.emit(out)));
+                    (op, body)
+                }
+                None => done(op, xid, Code::LockInval),
+            },
+            Request::CheckSequencer { sequencer } => {
+                done(op, xid, if self.stands_still(&sequencer) { Code::Ok } else { Code::Stale })
+            }
+            Request::PutFenced { sequencer, .. } | Request::DelFenced { sequencer, .. }
+                if !self.stands_still(&sequencer) =>
+            {
+                done(op, xid, Code::Stale)
+            }
+            Request::PutFenced { fh, data, .. } => {
+                let path = self.path(sid, fh).unwrap().to_vec();
+                told = self.write(&path, data);
+                done(op, xid, Code::Ok)
+            }
+            Request::DelFenced { path, .. } => {
+                self.nodes.remove(path);
+                done(op, xid, Code::Ok)
             }
             Request::Lock { fh, flags, wait } => done(op, xid, self.lock(sid, fh, flags, wait)),
             Request::Unlock { fh } => match self.handles.get(&(sid, fh)).map(|open| open.path.clone()) {
@@ -197,6 +262,7 @@ impl NameSpace {
         let shared = flags.contains(LockFlags::SHARED);
         let free = node.waiters.is_empty() && node.holders.iter().all(|holder| shared && holder.2);
         if free {
+            node.generation += u64::from(node.holders.is_empty());
             node.holders.push((sid, fh, shared));
             Code::Ok
         } else if wait {
@@ -217,6 +283,7 @@ impl NameSpace {
                 break;
             }
             node.waiters.pop_front();
+            node.generation += u64::from(node.holders.is_empty());
             node.holders.push((sid, fh, shared));
             told.push((sid, fh, EventMask::LOCKED));
         }
@@ -236,8 +303,13 @@ pub(crate) fn done(op: Op, xid: u64, code: Code) -> Body {
 
 /// An answer's operation and body.
 pub(crate) fn emit(answer: Answer<'_>) -> Body {
+    (answer.op(), bytes(|out| answer.emit(out)))
+}
+
+/// What is written.
+pub(crate) fn bytes(write: impl FnOnce(&mut Writer<'_>) -> Result<(), Full>) -> Vec<u8> {
     let mut buffer = vec![0; MAX_MESSAGE];
     let mut out = Writer::new(&mut buffer);
-    answer.emit(&mut out).unwrap();
-    (answer.op(), out.written().to_vec())
+    write(&mut out).unwrap();
+    out.written().to_vec()
 }

@@ -31,6 +31,10 @@ pub(crate) struct World<C, P> {
     pub(crate) servers: Vec<P>,
     pub(crate) network: Network,
     pub(crate) now: Instant,
+    /// The client's address.
+    pub(crate) client: SocketAddr,
+    /// From and to these servers nothing gets through.
+    pub(crate) silent: Vec<SocketAddr>,
     /// How much faster the client's clock goes than the servers', in parts per million.
     pub(crate) drift_ppm: i64,
     /// Everything that the session has told.
@@ -66,6 +70,8 @@ impl<C: Client, P: Peer> World<C, P> {
             servers,
             network: Network::new(seed, faults),
             now,
+            client: CLIENT,
+            silent: Vec::new(),
             drift_ppm: 0,
             told: Vec::new(),
             sent: Vec::new(),
@@ -106,7 +112,8 @@ impl<C: Client, P: Peer> World<C, P> {
                 idle = false;
             }
             while let Some(transmit) = self.session.poll_transmit(clock, &mut buffer) {
-                let flight = Flight { from: CLIENT, to: transmit.to, bytes: buffer[..transmit.len].to_vec() };
+                let flight =
+                    Flight { from: self.client, to: transmit.to, bytes: buffer[..transmit.len].to_vec() };
                 self.sent.push(flight.clone());
                 self.network.send(self.now, flight);
                 idle = false;
@@ -146,7 +153,10 @@ impl<C: Client, P: Peer> World<C, P> {
         }
         self.count_step();
         while let Some(flight) = self.network.receive(self.now) {
-            if flight.to == CLIENT {
+            if self.silent.contains(&flight.to) || self.silent.contains(&flight.from) {
+                continue;
+            }
+            if flight.to == self.client {
                 if Packet::parse(&flight.bytes).is_ok_and(|packet| packet.part.op() == Some(Op::NewSess)) {
                     self.greetings.push(flight.bytes.clone());
                 }
@@ -154,7 +164,7 @@ impl<C: Client, P: Peer> World<C, P> {
                 let _ = self.session.handle_datagram(clock, flight.from, &flight.bytes);
                 self.drain();
             } else if let Some(index) = (0..self.servers.len()).find(|&index| server(index) == flight.to) {
-                self.servers[index].receive(self.now, CLIENT, &flight.bytes);
+                self.servers[index].receive(self.now, flight.from, &flight.bytes);
             }
         }
         if timeout.is_some_and(|at| at <= self.now) {
@@ -223,7 +233,7 @@ impl<C: Client, P: Peer> World<C, P> {
     /// What the session has told about handles.
     pub(crate) fn events(&self) -> Vec<(Handle, EventMask)> {
         let events = self.told.iter().filter_map(|told| match told {
-            Told::Handle(handle, events) => Some((*handle, *events)),
+            Told::Handle(handle, events) | Told::Happened(handle, events, ..) => Some((*handle, *events)),
             _ => None,
         });
         events.collect()

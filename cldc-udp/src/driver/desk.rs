@@ -221,7 +221,7 @@ impl Desk {
                     self.answered(ticket, &call, result);
                 }
             }
-            Event::Handle { handle, events } => self.happened(handle, events),
+            Event::Handle { handle, events, .. } => self.happened(handle, events),
             Event::Ended(end) => self.finish(match end {
                 End::Closed => Over::Closed,
                 End::Refused(code) => Over::Refused(code),
@@ -257,7 +257,7 @@ impl Desk {
                 }
                 return;
             }
-            (Call::Lock { handle, .. }, Ok(Outcome::Done)) => Ok(Reply::Locked(*handle)),
+            (Call::Lock { handle, .. }, Ok(Outcome::Locked { .. })) => Ok(Reply::Locked(*handle)),
             // The handle went with its file: closed it is.
             (Call::Close(_), Err(Code::FhInval)) => Ok(Reply::Done),
             (

@@ -87,7 +87,10 @@ impl Client {
                 Event::Connected => News::Connected,
                 Event::Done { result: Ok(Outcome::Opened(handle)), .. } => News::Opened(handle),
                 Event::Done { result: Ok(Outcome::LockPending), .. } => News::Pending,
-                Event::Done { result: Ok(Outcome::Done | Outcome::Contents { .. }), .. } => News::Done,
+                Event::Done {
+                    result: Ok(Outcome::Done | Outcome::Locked { .. } | Outcome::Contents { .. }),
+                    ..
+                } => News::Done,
                 Event::Handle { events, .. } if events.contains(EventMask::LOCKED) => News::Locked,
                 Event::Ended(_) if self.step == Step::Idle => News::Ended,
                 Event::Handle { .. } | Event::Lease(_) => continue,
