@@ -8,6 +8,7 @@ mod storage;
 
 mod acknowledging;
 mod anew;
+mod duplex;
 mod receiving;
 mod schedules;
 mod selective;
