@@ -31,7 +31,7 @@ pub(super) struct Selective {
     acknowledged: u64,
     /// To be sent again.
     lost: u64,
-    /// Sent again since the resend timer has fired. Acknowledgements cannot tell that such a packet is lost once more.
+    /// Sent again. Acknowledgements of later packets cannot tell that such a one is lost once more; the timer does.
     repeated: u64,
     /// The packet whose round trip is being measured, and when it left.
     timed: Option<(u64, Instant)>,
@@ -276,7 +276,6 @@ impl Selective {
 
     fn lose_all(&mut self, now: Instant) {
         self.lost = self.awaited();
-        self.repeated = 0;
         self.resend_at = (self.lost != 0).then(|| now + self.timer());
     }
 

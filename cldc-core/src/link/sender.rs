@@ -97,8 +97,7 @@ impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
         let base = self.base_number();
         let begun = self.iter().filter(|message| message.sent.is_some()).last();
         let end = begun.map_or(base, |message| message.last().wrapping_add(1));
-        let end = if ahead(end, base) < 0 { base } else { end };
-        // What was sent after it has been settled.
+        // Numbers after it that nobody has are those of messages that were sent and settled.
         let reached = self.stream.occupied_from(end);
         self.way = Way::Selective(Selective::new(base, reached, window));
     }

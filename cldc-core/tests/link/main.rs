@@ -7,6 +7,7 @@ mod random;
 mod storage;
 
 mod acknowledging;
+mod adapting;
 mod anew;
 mod duplex;
 mod receiving;

@@ -7,37 +7,37 @@ use cldc_core::wire::{Ack, Op};
 use super::random::Random;
 use super::{PACING, TestSender, sender};
 
-const MS: fn(u64) -> Duration = Duration::from_millis;
-const NOW: Instant = Instant::from_micros(5_000_000);
+pub(super) const MS: fn(u64) -> Duration = Duration::from_millis;
+pub(super) const NOW: Instant = Instant::from_micros(5_000_000);
 
 /// A selective sender of one message of so many pieces.
-fn selective(first: u64, pieces: usize) -> TestSender {
+pub(super) fn selective(first: u64, pieces: usize) -> TestSender {
     let mut sender = sender(first, PACING);
     sender.set_selective(64);
     push(&mut sender, 1, pieces);
     sender
 }
 
-fn push(sender: &mut TestSender, xid: u64, pieces: usize) {
+pub(super) fn push(sender: &mut TestSender, xid: u64, pieces: usize) {
     sender.push(Op::Put, xid, pieces * 1_024, vec![0; pieces * 1_024]).unwrap();
 }
 
 /// The numbers of all that may leave at this moment.
-fn numbers(sender: &mut TestSender, now: Instant) -> Vec<u64> {
+pub(super) fn numbers(sender: &mut TestSender, now: Instant) -> Vec<u64> {
     std::iter::from_fn(|| sender.poll(now)).map(|cut| cut.number).collect()
 }
 
-fn numbers_up_to(sender: &mut TestSender, now: Instant, count: usize) -> Vec<u64> {
+pub(super) fn numbers_up_to(sender: &mut TestSender, now: Instant, count: usize) -> Vec<u64> {
     std::iter::from_fn(|| sender.poll(now)).take(count).map(|cut| cut.number).collect()
 }
 
 /// The acknowledgement of all before `next`, and of `held`.
-fn ack(next: u64, held: &[u64]) -> Ack {
+pub(super) fn ack(next: u64, held: &[u64]) -> Ack {
     Ack { next, held: held.iter().fold(0, |bits, number| bits | 1 << (number.wrapping_sub(next) - 1)) }
 }
 
 /// Lets the resend timer fire.
-fn fire(sender: &mut TestSender) -> Instant {
+pub(super) fn fire(sender: &mut TestSender) -> Instant {
     let at = sender.poll_timeout().unwrap();
     sender.handle_timeout(at);
     at
@@ -79,6 +79,7 @@ fn a_foreign_acknowledgement_changes_nothing() {
         (117, 0),
         (u64::MAX, 0),
         (100 + (1 << 63), 0),
+        (99 + (1 << 63), 1 << 63),
         (99, 1),
         (100, 1 << 15),
         (100, 1 << 63),
@@ -96,91 +97,6 @@ fn a_foreign_acknowledgement_changes_nothing() {
         assert_eq!(format!("{sender:?}"), state);
     }
     assert!(!sender.acknowledge_selectively(NOW, Ack { next: 99, held: 0 }));
-}
-
-#[test]
-fn the_resend_timer_follows_the_round_trip_and_backs_off() {
-    let mut sender = selective(0, 1);
-    numbers(&mut sender, NOW);
-    assert_eq!(sender.round_trip(), None);
-    let mut pauses = Vec::new();
-    let mut now = NOW;
-    for _ in 0..7 {
-        let at = fire(&mut sender);
-        pauses.push(at.since(now).as_micros() / 1_000);
-        assert_eq!(numbers(&mut sender, at), [0]);
-        now = at;
-    }
-    assert_eq!(pauses, [250, 500, 1_000, 2_000, 4_000, 4_000, 4_000]);
-    assert_eq!(sender.passes(), 7);
-    // The first sample is the mean, half of it the deviation; then each equal one takes a quarter of that away.
-    let mut sender = selective(0, 16);
-    let mut timers = Vec::new();
-    for number in 0..4 {
-        let now = NOW + MS(1_000 * number);
-        assert_eq!(numbers_up_to(&mut sender, now, 1), [number]);
-        timers.push(sender.poll_timeout().unwrap().since(now).as_micros() / 1_000);
-        sender.acknowledge_selectively(now + MS(80), ack(number + 1, &[]));
-        assert_eq!(sender.round_trip(), Some(MS(80)));
-        assert_eq!(sender.poll_timeout(), None);
-    }
-    assert_eq!(timers, [250, 80 + 4 * 40, 80 + 4 * 30, 80 + 4 * 22 + 2]);
-}
-
-/// Karn's algorithm: nobody knows which of the two is acknowledged.
-#[test]
-fn a_repeated_packet_is_not_timed() {
-    let mut sender = selective(0, 2);
-    assert_eq!(numbers_up_to(&mut sender, NOW, 1), [0]);
-    let at = fire(&mut sender);
-    assert_eq!(numbers(&mut sender, at), [0, 1]);
-    sender.acknowledge_selectively(at + MS(20), ack(1, &[]));
-    assert_eq!(sender.round_trip(), None);
-    sender.acknowledge_selectively(at + MS(30), ack(2, &[]));
-    assert_eq!(sender.round_trip(), Some(MS(30)), "the other one was sent once");
-}
-
-#[test]
-fn a_round_trip_longer_than_the_timer_is_learnt_though_packets_are_repeated_meanwhile() {
-    let mut sender = selective(0, 0);
-    let mut now = NOW;
-    for number in 0..10 {
-        if sender.round_trip().is_some() {
-            assert!(number <= 4, "{number} packets in vain");
-            return;
-        }
-        push(&mut sender, 2 + number, 1);
-        let answer = now + MS(1_500);
-        while sender.poll_timeout().is_none_or(|at| at < answer) {
-            now = sender.poll_timeout().unwrap_or(now);
-            sender.handle_timeout(now);
-            numbers(&mut sender, now);
-        }
-        now = answer;
-        sender.acknowledge_selectively(now, ack(sender.next_number(), &[]));
-    }
-    panic!("it is never measured");
-}
-
-#[test]
-fn any_new_acknowledgement_restarts_the_timer_and_ends_the_back_off() {
-    let mut sender = selective(0, 4);
-    numbers(&mut sender, NOW);
-    sender.acknowledge_selectively(NOW + MS(80), ack(1, &[]));
-    let timer = MS(80 + 4 * 40);
-    assert_eq!(sender.poll_timeout(), Some(NOW + MS(80) + timer));
-    sender.acknowledge_selectively(NOW + MS(90), ack(1, &[]));
-    assert_eq!(sender.poll_timeout(), Some(NOW + MS(80) + timer), "this one is not new");
-    sender.acknowledge_selectively(NOW + MS(100), ack(1, &[3]));
-    assert_eq!(sender.poll_timeout(), Some(NOW + MS(100) + timer));
-    assert_eq!(fire(&mut sender), NOW + MS(100) + timer);
-    let later = fire(&mut sender);
-    assert_eq!(later, NOW + MS(100) + timer.times(3));
-    assert_eq!((numbers(&mut sender, later), sender.passes()), (vec![1, 2], 2));
-    sender.acknowledge_selectively(later, ack(2, &[]));
-    assert_eq!(sender.passes(), 0);
-    // Nothing has been measured since: the timer is doubled once.
-    assert_eq!(sender.poll_timeout(), Some(later + timer.times(2)));
 }
 
 #[test]
@@ -239,96 +155,6 @@ fn numbers_wrap() {
 }
 
 #[test]
-fn no_more_than_the_window_is_in_flight() {
-    // The peer's window, counted from the oldest unacknowledged packet.
-    for (window, effective) in [(0, 1), (1, 1), (5, 5)] {
-        let mut sender = selective(0, 20);
-        sender.set_selective(window);
-        assert_eq!(numbers(&mut sender, NOW), (0..effective).collect::<Vec<_>>());
-        if let Some(held) = effective.checked_sub(1).filter(|&held| held > 0) {
-            sender.acknowledge_selectively(NOW, ack(0, &[held]));
-            assert_eq!(numbers(&mut sender, NOW), [], "the oldest one is still awaited");
-        }
-        sender.acknowledge_selectively(NOW, ack(1, &[]));
-        assert_eq!(numbers(&mut sender, NOW), [effective]);
-    }
-    // Never more than 64, whatever the peer says and the path takes.
-    let mut sender = grown(u64::MAX);
-    let now = NOW + MS(1_000);
-    let mut left = numbers(&mut sender, now);
-    left.extend(numbers(&mut sender, now + MS(1)));
-    left.extend(numbers(&mut sender, now + MS(2)));
-    assert_eq!(left.len(), 64);
-}
-
-/// A sender of a long message whose congestion window has grown as far as it can; all it sent is acknowledged.
-fn grown(window: u64) -> TestSender {
-    let mut sender = selective(0, 1_000);
-    sender.set_selective(window);
-    let mut now = NOW;
-    for _ in 0..20 {
-        numbers(&mut sender, now);
-        acknowledge_all(&mut sender, now);
-        now = now + MS(20);
-    }
-    sender
-}
-
-/// Acknowledges all that has been sent.
-fn acknowledge_all(sender: &mut TestSender, now: Instant) {
-    let mut next = sender.base_number();
-    while sender.acknowledge_selectively(now, ack(next + 1, &[])) {
-        next += 1;
-    }
-}
-
-#[test]
-fn the_congestion_window_grows_by_what_is_acknowledged_and_is_halved_once_per_round_trip() {
-    // In steps of a row at most, so that no pause interferes.
-    let flight = |sender: &mut TestSender, now| -> usize {
-        (0..4).map(|row| numbers(sender, now + MS(row)).len()).sum()
-    };
-    let mut sender = selective(0, 1_000);
-    let mut now = NOW;
-    for expected in [16, 32, 64] {
-        assert_eq!(flight(&mut sender, now), expected);
-        now = now + MS(20);
-        acknowledge_all(&mut sender, now);
-    }
-    assert_eq!(flight(&mut sender, now), 64);
-    now = now + MS(20);
-    // Three losses in one round trip, told one after the other.
-    let base = sender.base_number();
-    let lost = [base, base + 5, base + 10];
-    for come in [4, 9, 14, 64] {
-        let held: Vec<u64> = (base..base + come).filter(|number| !lost.contains(number)).collect();
-        sender.acknowledge_selectively(now, ack(base, &held));
-    }
-    assert_eq!(numbers(&mut sender, now + MS(5)), lost);
-    now = now + MS(20);
-    acknowledge_all(&mut sender, now);
-    // Half of 64, and one more for each window that is acknowledged since.
-    assert_eq!(flight(&mut sender, now), 33);
-    now = now + MS(20);
-    acknowledge_all(&mut sender, now);
-    assert_eq!(flight(&mut sender, now), 34);
-    // And 8 when the timer fires.
-    let at = fire(&mut sender);
-    assert_eq!(flight(&mut sender, at), 8);
-}
-
-#[test]
-fn a_burst_is_limited() {
-    let mut sender = grown(64);
-    let now = NOW + MS(1_000);
-    assert_eq!(numbers(&mut sender, now).len(), 32);
-    assert_eq!(sender.poll_timeout(), Some(now + MS(1)));
-    assert_eq!(numbers(&mut sender, now + Duration::from_micros(999)), []);
-    assert_eq!(numbers(&mut sender, now + MS(1)).len(), 32);
-    assert_ne!(sender.poll_timeout(), Some(now + MS(2)), "the window is full: there is no point in waking");
-}
-
-#[test]
 fn renumbering_sends_all_again() {
     let mut sender = selective(0, 3);
     push(&mut sender, 2, 1);
@@ -349,13 +175,6 @@ fn renumbering_sends_all_again() {
     assert_eq!(sender.get(0).unwrap().sent, Some(NOW), "leases count from the first time");
     assert!(sender.acknowledge_selectively(later, ack(1_004, &[])));
     assert!(sender.take_acknowledged().is_some() && sender.take_acknowledged().is_some());
-}
-
-#[test]
-fn the_congestion_window_begins_anew_with_the_numbers() {
-    let mut sender = grown(64);
-    sender.renumber(5);
-    assert_eq!(numbers(&mut sender, NOW + MS(1_000)), (5..21).collect::<Vec<_>>());
 }
 
 #[test]
@@ -453,7 +272,9 @@ fn giving_up_messages_leaves_a_sender_that_goes_on() {
     assert!(sender.pop().is_some());
     assert_eq!((sender.base_number(), sender.poll_timeout()), (3, None));
     assert!(sender.pop().is_some());
-    assert_eq!(numbers(&mut sender, NOW), [103, 104]);
+    assert_eq!(numbers(&mut sender, NOW + MS(100)), [103, 104]);
+    assert!(sender.acknowledge_selectively(NOW + MS(120), ack(104, &[])));
+    assert_eq!(sender.round_trip(), Some(MS(20)), "what was given up is not measured");
     assert!(sender.pop().is_some());
     assert_eq!((sender.poll(NOW), sender.poll_timeout()), (None, None));
 }
@@ -508,4 +329,27 @@ fn timers_are_exact_and_never_run_in_a_tight_loop() {
             }
         }
     }
+}
+
+#[test]
+fn each_packet_can_be_lost_though_one_before_it_was() {
+    let mut sender = selective(0, 16);
+    numbers(&mut sender, NOW);
+    sender.acknowledge_selectively(NOW, ack(0, &[1, 2, 3, 4]));
+    assert_eq!(numbers(&mut sender, NOW), [0]);
+    sender.acknowledge_selectively(NOW, ack(5, &[6, 7, 8]));
+    assert_eq!(numbers(&mut sender, NOW), [5]);
+}
+
+#[test]
+fn a_message_that_was_settled_before_going_over_may_still_be_acknowledged() {
+    let mut sender = sender(0, PACING);
+    push(&mut sender, 1, 2);
+    push(&mut sender, 2, 2);
+    numbers(&mut sender, NOW);
+    assert!(sender.settle(NOW, 2).is_some());
+    sender.set_selective(64);
+    assert!(sender.acknowledge_selectively(NOW, ack(4, &[])));
+    assert!(!sender.acknowledge_selectively(NOW, ack(5, &[])));
+    assert!(sender.take_acknowledged().is_some());
 }

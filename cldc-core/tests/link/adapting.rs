@@ -1,0 +1,274 @@
+//! How fast a selective sender sends: its resend timer, its windows, its bursts.
+
+use cldc_core::time::{Duration, Instant};
+
+use super::TestSender;
+use super::selective::{MS, NOW, ack, fire, numbers, numbers_up_to, push, selective};
+
+#[test]
+fn the_resend_timer_follows_the_round_trip_and_backs_off() {
+    let mut sender = selective(0, 1);
+    numbers(&mut sender, NOW);
+    assert_eq!(sender.round_trip(), None);
+    let mut pauses = Vec::new();
+    let mut now = NOW;
+    for _ in 0..7 {
+        let at = fire(&mut sender);
+        pauses.push(at.since(now).as_micros() / 1_000);
+        assert_eq!(numbers(&mut sender, at), [0]);
+        now = at;
+    }
+    assert_eq!(pauses, [250, 500, 1_000, 2_000, 4_000, 4_000, 4_000]);
+    assert_eq!(sender.passes(), 7);
+    // The first sample is the mean, half of it the deviation; then each equal one takes a quarter of that away.
+    let mut sender = selective(0, 16);
+    let mut timers = Vec::new();
+    for number in 0..4 {
+        let now = NOW + MS(1_000 * number);
+        assert_eq!(numbers_up_to(&mut sender, now, 1), [number]);
+        timers.push(sender.poll_timeout().unwrap().since(now).as_micros() / 1_000);
+        sender.acknowledge_selectively(now + MS(80), ack(number + 1, &[]));
+        assert_eq!(sender.round_trip(), Some(MS(80)));
+        assert_eq!(sender.poll_timeout(), None);
+    }
+    assert_eq!(timers, [250, 80 + 4 * 40, 80 + 4 * 30, 80 + 4 * 22 + 2]);
+}
+
+/// Karn's algorithm: nobody knows which of the two is acknowledged.
+#[test]
+fn a_repeated_packet_is_not_timed() {
+    let mut sender = selective(0, 2);
+    assert_eq!(numbers_up_to(&mut sender, NOW, 1), [0]);
+    let at = fire(&mut sender);
+    assert_eq!(numbers(&mut sender, at), [0, 1]);
+    sender.acknowledge_selectively(at + MS(20), ack(1, &[]));
+    assert_eq!(sender.round_trip(), None);
+    sender.acknowledge_selectively(at + MS(30), ack(2, &[]));
+    assert_eq!(sender.round_trip(), Some(MS(30)), "the other one was sent once");
+}
+
+#[test]
+fn a_round_trip_longer_than_the_timer_is_learnt_though_packets_are_repeated_meanwhile() {
+    let mut sender = selective(0, 0);
+    let mut now = NOW;
+    for number in 0..10 {
+        if sender.round_trip().is_some() {
+            assert!(number <= 3, "{number} packets in vain");
+            // The timer is that of the measurement again.
+            push(&mut sender, 100, 1);
+            assert_eq!(numbers(&mut sender, now).len(), 1);
+            assert_eq!(sender.poll_timeout(), Some(now + MS(600 + 4 * 300)));
+            return;
+        }
+        push(&mut sender, 2 + number, 1);
+        let answer = now + MS(600);
+        while sender.poll_timeout().is_none_or(|at| at < answer) {
+            now = sender.poll_timeout().unwrap_or(now);
+            sender.handle_timeout(now);
+            numbers(&mut sender, now);
+        }
+        now = answer;
+        sender.acknowledge_selectively(now, ack(sender.next_number(), &[]));
+    }
+    panic!("it is never measured");
+}
+
+#[test]
+fn any_new_acknowledgement_restarts_the_timer_and_ends_the_back_off() {
+    let mut sender = selective(0, 4);
+    numbers(&mut sender, NOW);
+    sender.acknowledge_selectively(NOW + MS(80), ack(1, &[]));
+    let timer = MS(80 + 4 * 40);
+    assert_eq!(sender.poll_timeout(), Some(NOW + MS(80) + timer));
+    sender.acknowledge_selectively(NOW + MS(90), ack(1, &[]));
+    assert_eq!(sender.poll_timeout(), Some(NOW + MS(80) + timer), "this one is not new");
+    sender.acknowledge_selectively(NOW + MS(100), ack(1, &[3]));
+    assert_eq!(sender.poll_timeout(), Some(NOW + MS(100) + timer));
+    assert_eq!(fire(&mut sender), NOW + MS(100) + timer);
+    let later = fire(&mut sender);
+    assert_eq!(later, NOW + MS(100) + timer.times(3));
+    assert_eq!((numbers(&mut sender, later), sender.passes()), (vec![1, 2], 2));
+    sender.acknowledge_selectively(later, ack(2, &[]));
+    assert_eq!(sender.passes(), 0);
+    // Nothing has been measured since: the timer is doubled once.
+    assert_eq!(sender.poll_timeout(), Some(later + timer.times(2)));
+}
+
+#[test]
+fn no_more_than_the_window_is_in_flight() {
+    // The peer's window, counted from the oldest unacknowledged packet.
+    for (window, effective) in [(0, 1), (1, 1), (5, 5)] {
+        let mut sender = selective(0, 20);
+        sender.set_selective(window);
+        assert_eq!(numbers(&mut sender, NOW), (0..effective).collect::<Vec<_>>());
+        if let Some(held) = effective.checked_sub(1).filter(|&held| held > 0) {
+            sender.acknowledge_selectively(NOW, ack(0, &[held]));
+            assert_eq!(numbers(&mut sender, NOW), [], "the oldest one is still awaited");
+        }
+        sender.acknowledge_selectively(NOW, ack(1, &[]));
+        assert_eq!(numbers(&mut sender, NOW), [effective]);
+    }
+    // Never more than 64, whatever the peer says and the path takes.
+    let mut sender = grown(u64::MAX);
+    let now = NOW + MS(1_000);
+    let mut left = numbers(&mut sender, now);
+    left.extend(numbers(&mut sender, now + MS(1)));
+    left.extend(numbers(&mut sender, now + MS(2)));
+    assert_eq!(left.len(), 64);
+}
+
+/// A sender of a long message whose congestion window has grown as far as it can; all it sent is acknowledged.
+fn grown(window: u64) -> TestSender {
+    let mut sender = selective(0, 1_000);
+    sender.set_selective(window);
+    let mut now = NOW;
+    for _ in 0..20 {
+        numbers(&mut sender, now);
+        acknowledge_all(&mut sender, now);
+        now = now + MS(20);
+    }
+    sender
+}
+
+/// Acknowledges all that has been sent.
+fn acknowledge_all(sender: &mut TestSender, now: Instant) {
+    let mut next = sender.base_number();
+    while sender.acknowledge_selectively(now, ack(next + 1, &[])) {
+        next += 1;
+    }
+}
+
+#[test]
+fn the_congestion_window_grows_by_what_is_acknowledged_and_is_halved_once_per_round_trip() {
+    // In steps of a row at most, so that no pause interferes.
+    let flight = |sender: &mut TestSender, now| -> usize {
+        (0..4).map(|row| numbers(sender, now + MS(row)).len()).sum()
+    };
+    let mut sender = selective(0, 1_000);
+    let mut now = NOW;
+    for expected in [16, 32, 64, 64, 64, 64, 64] {
+        assert_eq!(flight(&mut sender, now), expected);
+        now = now + MS(20);
+        acknowledge_all(&mut sender, now);
+    }
+    assert_eq!(flight(&mut sender, now), 64);
+    now = now + MS(20);
+    // Three losses in one round trip, told one after the other.
+    let base = sender.base_number();
+    let lost = [base, base + 5, base + 10];
+    for come in [4, 9, 14, 64] {
+        let held: Vec<u64> = (base..base + come).filter(|number| !lost.contains(number)).collect();
+        sender.acknowledge_selectively(now, ack(base, &held));
+    }
+    assert_eq!(numbers(&mut sender, now + MS(5)), lost);
+    now = now + MS(20);
+    acknowledge_all(&mut sender, now);
+    // Half of 64, and one more for each window that is acknowledged since.
+    assert_eq!(flight(&mut sender, now), 33);
+    now = now + MS(20);
+    acknowledge_all(&mut sender, now);
+    assert_eq!(flight(&mut sender, now), 34);
+    // And 8 when the timer fires.
+    let at = fire(&mut sender);
+    assert_eq!(flight(&mut sender, at), 8);
+}
+
+#[test]
+fn a_burst_is_limited() {
+    let mut sender = grown(64);
+    let now = NOW + MS(1_000);
+    assert_eq!(numbers(&mut sender, now).len(), 32);
+    assert_eq!(sender.poll_timeout(), Some(now + MS(1)));
+    assert_eq!(numbers(&mut sender, now + Duration::from_micros(999)), []);
+    assert_eq!(numbers(&mut sender, now + MS(1)).len(), 32);
+    assert_ne!(sender.poll_timeout(), Some(now + MS(2)), "the window is full: there is no point in waking");
+}
+
+#[test]
+fn the_congestion_window_begins_anew_with_the_numbers() {
+    let mut sender = grown(64);
+    sender.renumber(5);
+    assert_eq!(numbers(&mut sender, NOW + MS(1_000)), (5..21).collect::<Vec<_>>());
+}
+
+#[test]
+fn the_resend_timer_is_that_of_rfc_6298_within_its_bounds() {
+    // Round trips, and the timer after them, in milliseconds.
+    let cases: [(&[u64], u64); 6] = [
+        (&[80, 160], 90 + 4 * 50),
+        (&[80, 160, 10], 80 + 4 * 57 + 2),
+        (&[80; 30], 80 + 10),
+        (&[1; 30], 50),
+        (&[1, 1, 1], 50),
+        (&[3_000], 4_000),
+    ];
+    for (samples, timer) in cases {
+        let mut sender = selective(0, 40);
+        let mut now = NOW;
+        for (number, &sample) in (1..).zip(samples) {
+            assert_eq!(numbers_up_to(&mut sender, now, 1).len(), 1);
+            now = now + MS(sample);
+            assert!(sender.acknowledge_selectively(now, ack(number, &[])));
+        }
+        numbers_up_to(&mut sender, now, 1);
+        assert_eq!(sender.poll_timeout(), Some(now + MS(timer)), "{samples:?}");
+    }
+}
+
+#[test]
+fn a_packet_counts_once_for_the_congestion_window() {
+    let mut sender = selective(0, 1_000);
+    numbers(&mut sender, NOW);
+    sender.acknowledge_selectively(NOW, ack(0, &[1, 2]));
+    sender.acknowledge_selectively(NOW, ack(0, &[1, 2]));
+    sender.acknowledge_selectively(NOW, ack(3, &[]));
+    sender.acknowledge_selectively(NOW, ack(16, &[]));
+    assert_eq!(numbers(&mut sender, NOW + MS(1)).len(), 32);
+}
+
+#[test]
+fn the_congestion_window_is_never_below_8() {
+    let mut sender = selective(0, 1_000);
+    let mut now = NOW;
+    for _ in 0..3 {
+        let left = numbers(&mut sender, now);
+        let base = sender.base_number();
+        let held: Vec<u64> = left.iter().copied().filter(|&number| number > base).collect();
+        now = now + MS(20);
+        sender.acknowledge_selectively(now, ack(base, &held));
+        assert_eq!(numbers_up_to(&mut sender, now, 1), [base]);
+        acknowledge_all(&mut sender, now);
+    }
+    assert!((8..=10).contains(&numbers(&mut sender, now + MS(1)).len()));
+}
+
+#[test]
+fn timers_in_a_row_halve_the_threshold_once() {
+    let mut sender = grown(64);
+    let mut now = NOW + MS(1_000);
+    numbers(&mut sender, now);
+    numbers(&mut sender, now + MS(1));
+    for _ in 0..3 {
+        now = fire(&mut sender);
+        assert_eq!(numbers(&mut sender, now).len(), 8);
+    }
+    // Slow start goes to half of 64 with what has come of the 64, then there is one more for each window.
+    acknowledge_all(&mut sender, now);
+    for expected in [33, 34] {
+        now = now + MS(20);
+        assert_eq!(numbers(&mut sender, now).len(), 32);
+        assert_eq!(numbers(&mut sender, now + MS(1)).len(), expected - 32);
+        acknowledge_all(&mut sender, now + MS(1));
+    }
+}
+
+#[test]
+fn packets_that_are_acknowledged_as_they_leave_never_make_a_pause() {
+    let mut sender = selective(0, 0);
+    for number in 0..200 {
+        assert_eq!(numbers(&mut sender, NOW), [number]);
+        acknowledge_all(&mut sender, NOW);
+        assert!(sender.take_acknowledged().is_some());
+        push(&mut sender, number, 1);
+    }
+}
