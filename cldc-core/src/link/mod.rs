@@ -1,9 +1,9 @@
 //! One end of a session's packet stream: what both client and server do to make datagrams reliable.
 //!
 //! A [`Sender`] numbers the packets of its messages, cuts messages into pieces, and sends them until they are
-//! acknowledged: in passes to Hail's peers, selectively to ours. A [`Receiver`] takes packets in
-//! the order of their numbers, holds a few that come early, and puts messages together. An [`Acknowledger`] decides
-//! when the receiver says what it has. All are state machines without a clock, a socket or an allocator: the storage is the user's,
+//! acknowledged: in passes to Hail's peers, selectively to ours. A [`Receiver`] takes packets in the order of their
+//! numbers, holds a few that come early, and puts messages together. An [`Acknowledger`] decides when the receiver
+//! says what it has. All are state machines without a clock, a socket or an allocator: the storage is the user's,
 //! through [`Queue`] and [`Buffer`], of a fixed size on a device and growing up to a limit on a server.
 
 mod acknowledger;
