@@ -122,8 +122,7 @@ impl<B: Buffer, P: Buffer + Default, Q: Queue<Item = Early<P>>> Receiver<B, Q> {
         self.assembly.is_none() && self.early.is_empty()
     }
 
-    /// What it has. The sender will not repeat it, so the peer must be told a window of at most one packet more than
-    /// there is room for early ones: without room, the last of these gives way to one whose turn comes sooner.
+    /// What it has. The sender will not repeat it, and it is kept until its turn comes.
     pub fn ack(&self) -> Ack {
         let bit = |index| {
             let distance = ahead(self.early.get(index)?.number, self.next);
@@ -183,16 +182,8 @@ impl<B: Buffer, P: Buffer + Default, Q: Queue<Item = Early<P>>> Receiver<B, Q> {
         if self.early.push(Early { number, part, piece: held }).is_ok() {
             return Arrival::Held;
         }
-        // The one whose turn comes last gives way to one whose turn comes sooner.
-        let distance_of = |index: &usize| self.early.get(*index).map(|held| ahead(held.number, self.next));
-        let farthest = (0..self.early.len()).max_by_key(distance_of);
-        let nearer = farthest.filter(|index| distance_of(index) > Some(distance)).zip(copy(piece));
-        let Some((farthest, held)) = nearer else { return Arrival::Refused };
-        self.early.remove(farthest);
-        match self.early.push(Early { number, part, piece: held }) {
-            Ok(()) => Arrival::Held,
-            Err(_) => Arrival::Refused,
-        }
+        // Those held stay, even if this one's turn comes sooner: the peer may have been told that they are here.
+        Arrival::Refused
     }
 
     fn find(&self, number: u64) -> Option<usize> {
