@@ -20,6 +20,11 @@ pub mod op {
     pub const NOT_MASTER: i32 = 15;
     pub const EVENT: i32 = 16;
     pub const ACK_FRAG: i32 = 17;
+    pub const RESUME: i32 = 64;
+    pub const GET_SEQUENCER: i32 = 65;
+    pub const CHECK_SEQUENCER: i32 = 66;
+    pub const PUT_FENCED: i32 = 67;
+    pub const DEL_FENCED: i32 = 68;
 
     /// The name of an operation, as the captured packets spell it.
     #[must_use]
@@ -42,6 +47,11 @@ pub mod op {
             NOT_MASTER => "NOT_MASTER",
             EVENT => "EVENT",
             ACK_FRAG => "ACK_FRAG",
+            RESUME => "RESUME",
+            GET_SEQUENCER => "GET_SEQUENCER",
+            CHECK_SEQUENCER => "CHECK_SEQUENCER",
+            PUT_FENCED => "PUT_FENCED",
+            DEL_FENCED => "DEL_FENCED",
             _ => "(unknown op)",
         }
     }
@@ -72,6 +82,12 @@ pub mod code {
     pub const TOO_LARGE: i32 = 64;
     /// Ours, not of Hail: a limit of the server is reached.
     pub const LIMIT: i32 = 65;
+    /// Of extended sessions: the sequencer is not of a lock that is held.
+    pub const STALE: i32 = 66;
+    /// Of extended sessions: RESUME wants the cookie that follows.
+    pub const CHALLENGE: i32 = 67;
+    /// Of extended sessions: no such operation.
+    pub const UNSUPPORTED: i32 = 68;
 }
 
 /// How a file is opened (`COM_*`).

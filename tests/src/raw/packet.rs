@@ -79,6 +79,22 @@ pub struct Packet {
     pub number: u64,
 }
 
+/// What a packet of an extended session carries besides (docs/protocol.md 7.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rider {
+    /// The lowest number of the other direction that has not come.
+    pub next: u64,
+    /// Bit i: the packet `next` + 1 + i has come.
+    pub held: u64,
+    /// Whether the packet's own number is outside the stream.
+    pub loose: bool,
+}
+
+/// The order field's flag of a packet that carries an acknowledgement.
+const RIDING: u32 = 0x100;
+/// The flag, beside [`RIDING`], of a loose packet.
+const LOOSE: u32 = 0x200;
+
 /// How a datagram is signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Footer {
@@ -102,7 +118,13 @@ impl Packet {
     /// The datagram, signed with `key`.
     #[must_use]
     pub fn encode(&self, key: &[u8]) -> Vec<u8> {
-        let mut out = self.unsigned();
+        self.encode_with(None, key)
+    }
+
+    /// The datagram of an extended session, signed with `key`.
+    #[must_use]
+    pub fn encode_with(&self, rider: Option<Rider>, key: &[u8]) -> Vec<u8> {
+        let mut out = self.unsigned(rider);
         out.extend(self.number.to_le_bytes());
         let hmac = sign(key, &out);
         out.extend(hmac);
@@ -112,7 +134,7 @@ impl Packet {
     /// The datagram as Hail's server wrongly signs its one-shot packets (1.3).
     #[must_use]
     pub fn encode_shifted(&self, key: &[u8], junk: [u8; 8]) -> Vec<u8> {
-        let mut out = self.unsigned();
+        let mut out = self.unsigned(None);
         out.extend(junk);
         let hmac = sign(key, &out);
         out.extend(self.number.to_le_bytes());
@@ -121,16 +143,21 @@ impl Packet {
     }
 
     /// Header and message bytes.
-    fn unsigned(&self) -> Vec<u8> {
+    fn unsigned(&self, rider: Option<Rider>) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.body.len() + 100);
         out.extend(MAGIC.to_be_bytes());
         out.extend(self.sid.to_be_bytes());
         put_opaque(&mut out, &self.user);
         let order = u32::from(self.head.is_some()) | (u32::from(self.last) << 1);
-        out.extend(order.to_be_bytes());
+        let flags = rider.map_or(0, |rider| if rider.loose { RIDING | LOOSE } else { RIDING });
+        out.extend((order | flags).to_be_bytes());
         if let Some(head) = self.head {
             out.extend(head.xid.to_be_bytes());
             out.extend(head.op.to_be_bytes());
+        }
+        if let Some(rider) = rider {
+            out.extend(rider.next.to_be_bytes());
+            out.extend(rider.held.to_be_bytes());
         }
         out.extend(&self.body);
         out
@@ -141,6 +168,14 @@ impl Packet {
     /// # Errors
     /// The datagram is shorter than its parts, or not of this protocol.
     pub fn decode(datagram: &[u8]) -> Result<Self, Malformed> {
+        match Self::decode_with(datagram)? {
+            (packet, None) => Ok(packet),
+            (_, Some(_)) => Err(Malformed::Order(RIDING)),
+        }
+    }
+
+    /// As [`Packet::decode`], for either kind of session.
+    fn decode_with(datagram: &[u8]) -> Result<(Self, Option<Rider>), Malformed> {
         let length = datagram.len().checked_sub(FOOTER).ok_or(Malformed::Short)?;
         let (front, footer) = datagram.split_at_checked(length).ok_or(Malformed::Short)?;
         let mut reader = Reader(front);
@@ -151,20 +186,25 @@ impl Packet {
         let sid = reader.u64()?;
         let user = reader.opaque(USER_LIMIT)?;
         let order = reader.u32()?;
-        let head = match order {
-            0 | 2 => None,
-            1 | 3 => Some(Head { xid: reader.u64()?, op: reader.i32()? }),
+        let flags = order & !3;
+        let head = if order & 1 == 1 { Some(Head { xid: reader.u64()?, op: reader.i32()? }) } else { None };
+        let mut rider = |loose| Ok(Some(Rider { next: reader.u64()?, held: reader.u64()?, loose }));
+        let rider = match flags {
+            0 => None,
+            RIDING => rider(false)?,
+            flags if flags == RIDING | LOOSE => rider(true)?,
             _ => return Err(Malformed::Order(order)),
         };
         let number = *footer.first_chunk::<8>().ok_or(Malformed::Short)?;
-        Ok(Self {
+        let packet = Self {
             sid,
             user,
             head,
-            last: order >= 2,
+            last: order & 2 == 2,
             body: reader.0.to_vec(),
             number: u64::from_le_bytes(number),
-        })
+        };
+        Ok((packet, rider))
     }
 
     /// Takes a datagram apart and says how it is signed. The number is read where the footer has it.
@@ -173,10 +213,10 @@ impl Packet {
     /// As [`Packet::decode`].
     pub fn open(datagram: &[u8], key: &[u8]) -> Result<(Self, Footer), Malformed> {
         let mut packet = Self::decode(datagram)?;
-        let (signed, hmac) = datagram.split_at(datagram.len() - HMAC);
-        if sign(key, signed) == *hmac {
+        if Self::is_signed(datagram, key) {
             return Ok((packet, Footer::Standard));
         }
+        let (signed, hmac) = datagram.split_at(datagram.len() - HMAC);
         // The shifted form: 8 bytes of junk that are signed, the number that is not, 12 bytes of the HMAC.
         let (number, short) = hmac.split_at(8);
         if sign(key, signed).starts_with(short) {
@@ -185,6 +225,19 @@ impl Packet {
             return Ok((packet, Footer::Shifted(junk)));
         }
         Ok((packet, Footer::Bad))
+    }
+
+    /// Takes a datagram of either kind of session apart, if it is properly signed.
+    ///
+    /// # Errors
+    /// As [`Packet::decode`]; none in the result if the HMAC is not that of the key.
+    pub fn open_with(datagram: &[u8], key: &[u8]) -> Result<Option<(Self, Option<Rider>)>, Malformed> {
+        let parts = Self::decode_with(datagram)?;
+        Ok(Self::is_signed(datagram, key).then_some(parts))
+    }
+
+    fn is_signed(datagram: &[u8], key: &[u8]) -> bool {
+        datagram.split_last_chunk().is_some_and(|(signed, hmac)| sign(key, signed) == *hmac)
     }
 }
 
