@@ -647,6 +647,18 @@ impl Extended {
         let _ = self.try_wait(time, |_| None::<()>);
     }
 
+    /// Waits until all of [`Extended::lose`] came, and was lost.
+    ///
+    /// # Panics
+    /// When that takes longer than the session's patience.
+    #[track_caller]
+    pub fn await_loss(&mut self) {
+        let deadline = Instant::now() + self.patience;
+        while !self.lose.is_empty() {
+            assert!(self.receive(deadline), "{:x?} did not come; {}", self.lose, self.what_came());
+        }
+    }
+
     /// The last packets that came, for messages.
     #[must_use]
     pub fn what_came(&self) -> String {
