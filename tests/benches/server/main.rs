@@ -7,6 +7,7 @@
 mod client;
 mod load;
 mod machine;
+mod single;
 
 use std::env;
 use std::error::Error;
@@ -37,6 +38,7 @@ fn main() -> Result {
     println!("{}; data in {}", machine::describe(), folder.display());
     println!("CPU: the server's, all its threads; disk: appends of 4 KiB with fdatasync, just before\n");
     throughput(&folder, span)?;
+    single::run(&server(&folder)?, &folder, span)?;
     idle_sessions(&folder, idle)
 }
 
