@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -104,6 +104,8 @@ struct Shared {
     state: Mutex<State>,
     more: Condvar,
     ended: AtomicBool,
+    /// How often all clients were moved.
+    moves: AtomicU64,
     seed: u64,
 }
 
@@ -198,16 +200,17 @@ fn serve_clients(shared: &Arc<Shared>, front: &Arc<UdpSocket>, server: SocketAdd
     let mut buffer = vec![0; 65_536];
     while !shared.ended() {
         let Some((length, client)) = receive(front, &mut buffer) else { continue };
-        let (socket, rng) = clients.entry(client).or_insert_with(|| {
-            let socket = bind();
-            let mut seeds = Rng::new(shared.seed.wrapping_add(threads.len() as u64));
-            let (to_server, to_client) = (Rng::new(seeds.next_u64()), Rng::new(seeds.next_u64()));
-            let (shared, front, back) = (Arc::clone(shared), Arc::clone(front), Arc::clone(&socket));
-            threads.push(std::thread::spawn(move || {
-                serve_server(&shared, &back, server, &front, client, to_client)
-            }));
-            (socket, to_server)
-        });
+        let (socket, rng) =
+            clients.entry((client, shared.moves.load(Ordering::Relaxed))).or_insert_with(|| {
+                let socket = bind();
+                let mut seeds = Rng::new(shared.seed.wrapping_add(threads.len() as u64));
+                let (to_server, to_client) = (Rng::new(seeds.next_u64()), Rng::new(seeds.next_u64()));
+                let (shared, front, back) = (Arc::clone(shared), Arc::clone(front), Arc::clone(&socket));
+                threads.push(std::thread::spawn(move || {
+                    serve_server(&shared, &back, server, &front, client, to_client)
+                }));
+                (socket, to_server)
+            });
         shared.pass(Direction::ToServer, socket, server, buffer.get(..length).unwrap_or_default(), rng);
     }
     join(threads);
@@ -269,6 +272,7 @@ impl Proxy {
             state: Mutex::default(),
             more: Condvar::new(),
             ended: AtomicBool::new(false),
+            moves: AtomicU64::new(0),
             seed,
         });
         let front = bind();
@@ -313,6 +317,12 @@ impl Proxy {
     pub fn heal(&self) {
         let mut state = self.shared.state();
         (state.to_server.cut, state.to_client.cut) = (false, false);
+    }
+
+    /// From now on the server sees every client at another address, as behind a router that was started again. What it
+    /// sends to the old ones arrives still.
+    pub fn move_clients(&self) {
+        self.shared.moves.fetch_add(1, Ordering::Relaxed);
     }
 
     /// What was done in one direction so far.

@@ -231,3 +231,23 @@ fn the_same_seed_does_the_same_again() {
     let (first, second) = (run(Direction::ToServer, faults), run(Direction::ToServer, faults));
     assert_eq!(first, second);
 }
+
+#[test]
+fn a_client_that_is_moved_has_another_address_and_the_old_one_too() {
+    let server = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let proxy = Proxy::start(server.local_addr().unwrap());
+    let client = Client::of(&proxy);
+    let address = || {
+        client.0.send(b"hello").unwrap();
+        server.recv_from(&mut [0; 16]).unwrap().1
+    };
+    let [old, same] = [address(), address()];
+    proxy.move_clients();
+    let new = address();
+    assert!(old == same && old != new, "{old}, {same}, {new}");
+    for address in [old, new] {
+        server.send_to(address.to_string().as_bytes(), address).unwrap();
+        assert_eq!(client.receive(), address.to_string().as_bytes());
+    }
+}
