@@ -231,3 +231,53 @@ fn no_more_is_on_its_way_than_the_clients_window() {
     client.acknowledge();
     assert_eq!(client.reply(get).code, code::OK);
 }
+
+#[test]
+fn numbers_wrap_at_the_end() {
+    let cld = Cld::start();
+    let mut client = Extended::new(cld.address(), "tester");
+    client.begin_at(u64::MAX - 3);
+    client.greet();
+    let fh = client.create("/f");
+    let base = client.get(fh).version;
+    for n in 1..=10 {
+        assert_eq!(client.put(fh, &[0; 2_000]), code::OK);
+        assert_eq!(client.get(fh).version, base + n);
+    }
+    assert!(client.next < 100, "{:x}", client.next);
+}
+
+#[test]
+fn an_acknowledgement_between_pieces_does_not_break_the_message() {
+    let cld = Cld::start();
+    let mut client = connect(&cld, "tester");
+    let fh = client.create("/f");
+    let (xid, datagrams) = client.prepare(op::PUT, &put(fh, &[3; 5_000]));
+    for datagram in datagrams {
+        client.send(&datagram);
+        client.acknowledge();
+        let (_, nop) = client.prepare_nop();
+        client.send(&nop);
+    }
+    assert_eq!(client.reply(xid).code, code::OK);
+    assert_eq!(client.get(fh).data, [3; 5_000]);
+}
+
+#[test]
+fn pieces_that_come_twice_or_astray_are_used_once() {
+    let cld = Cld::start();
+    let mut client = connect(&cld, "tester");
+    let fh = client.create("/f");
+    let base = client.get(fh).version;
+    let (xid, datagrams) = client.prepare(op::PUT, &put(fh, &[5; 3_000]));
+    for datagram in datagrams.iter().rev().chain(&datagrams) {
+        client.send(datagram);
+    }
+    assert_eq!(client.reply(xid).code, code::OK);
+    // A last piece with nothing before it uses up its number.
+    let stray = client.encode(client.next, None, true, &[6; 100], Some(client.rider(false)));
+    client.next = client.next.wrapping_add(1);
+    client.send_all(&[stray.clone(), stray]);
+    let node = client.get(fh);
+    assert_eq!((node.version, node.data), (base + 1, vec![5; 3_000]));
+}

@@ -243,6 +243,11 @@ impl Extended {
         (session, welcome)
     }
 
+    /// Lets the stream begin with this number; before the greeting alone.
+    pub const fn begin_at(&mut self, number: u64) {
+        (self.first, self.next) = (number, number);
+    }
+
     /// Sends NEW_SESS and waits for its answer.
     ///
     /// # Panics
