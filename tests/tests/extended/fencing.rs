@@ -133,9 +133,10 @@ fn a_sequencer_stands_for_one_lock_in_one_mode_and_generation() {
         assert_refused(&mut guard, file, &wrong);
     }
     assert_stands(&mut guard, file, &fresh);
-    // What is no sequencer at all is no request.
-    let mut malformed = Sequencer { mode: 2, ..fresh }.encode();
-    assert_eq!(guard.call_raw(op::CHECK_SEQUENCER, &malformed).code, code::BAD_PKT);
+    // A mode that there is not is held by nobody, and half a sequencer is no request.
+    assert_refused(&mut guard, file, &Sequencer { mode: 2, ..fresh.clone() });
+    assert_refused(&mut guard, file, &Sequencer { mode: 3, ..fresh.clone() });
+    let mut malformed = fresh.encode();
     malformed.truncate(19);
     assert_eq!(guard.call_raw(op::CHECK_SEQUENCER, &malformed).code, code::BAD_PKT);
     assert_eq!(holder.unlock(held), code::OK);

@@ -155,16 +155,27 @@ fn a_recorded_resume_gets_a_challenge_and_moves_nothing() {
     assert_eq!(client.put(fh, b"x"), code::OK);
     let mut other = eavesdropper(&cld, &client);
     other.acks = false;
-    for somebody in [&mut other, &mut client] {
-        let (sent, received) = (somebody.sent, somebody.received);
-        somebody.send(&resume);
-        let came = somebody.wait("challenge", |inbox| inbox.pop_front());
-        assert_eq!((came.number, came.rider), (number, None));
-        assert!(came.body.starts_with(&code::CHALLENGE.to_be_bytes()));
-        let (sent, received) = (somebody.sent.since(sent), somebody.received.since(received));
-        assert!(received.packets == 1 && received.bytes <= sent.bytes, "{received:?}");
-    }
+    other.send(&resume);
+    let came = other.wait("challenge", |inbox| inbox.pop_front());
+    assert_eq!((came.number, came.rider), (number, None));
+    assert!(came.body.starts_with(&code::CHALLENGE.to_be_bytes()));
+    assert!(other.received.packets == 1 && other.received.bytes <= other.sent.bytes, "{:?}", other.received);
+    // At its own address it is a copy of what was answered, and acknowledged.
+    client.settle();
+    let received = client.received.packets;
+    client.send(&resume);
+    client.listen(SILENCE);
+    assert_eq!(client.received.packets, received, "{}", client.what_came());
     assert_eq!(client.put(fh, b"y"), code::OK);
+    // After the next one it is nothing at either.
+    client.resume();
+    for somebody in [&mut other, &mut client] {
+        let received = somebody.received;
+        somebody.send(&resume);
+        somebody.listen(SILENCE);
+        let received = somebody.received.since(received);
+        assert!(received.packets == 1 && received.bytes <= 256, "{received:?}");
+    }
     assert_eq!(client.put(fh, b"z"), code::OK);
 }
 

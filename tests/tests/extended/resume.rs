@@ -115,11 +115,11 @@ fn a_session_is_resumed_again_and_again_each_time_by_a_new_cookie() {
     let used = client.cookie(number);
     assert_eq!(client.ask_resume(number, used).code, code::OK);
     assert_eq!(client.put(fh, b"1"), code::OK);
+    client.move_away();
     let again = client.ask_resume(number, used);
     assert_eq!(again.code, code::CHALLENGE);
     assert_ne!(again.hyper(), used);
-    assert_eq!(client.put(fh, b"2"), code::OK);
-    for n in 3..6 {
+    for n in 2..6 {
         client.move_away();
         assert_eq!(client.resume().stands, [Stands { fh, lock: FREE }]);
         assert_eq!(client.put(fh, b"x"), code::OK);
@@ -213,16 +213,16 @@ fn handles_and_locks_stand_after_a_restart_and_waiters_keep_their_places() {
 fn events_that_were_not_acknowledged_come_again_as_the_same() {
     let mut cld = Cld::start();
     let (mut writer, mut watcher) = (connect(&cld, "writer"), connect(&cld, "watcher"));
-    let fh = writer.open("/f", mode::CREATE | mode::WRITE, 0);
-    let watched = watcher.create("/f");
+    let files = ["/f", "/g"].map(|path| writer.open(path, mode::CREATE | mode::WRITE, 0));
+    let watched = ["/f", "/g"].map(|path| watcher.create(path));
     watcher.acks = false;
-    let told: Vec<_> = (0..3)
-        .map(|n: u8| {
-            assert_eq!(writer.put(fh, &[n]), code::OK);
-            watcher.event()
-        })
-        .collect();
-    assert!(told.iter().all(|event| (event.fh, event.events) == (watched, event::UPDATED)));
+    let [first, other, last] = [0, 1, 0].map(|place: usize| {
+        assert_eq!(writer.put(files[place], b"x"), code::OK);
+        let told = watcher.event();
+        assert_eq!((told.fh, told.events), (watched[place], event::UPDATED));
+        told
+    });
+    assert!(first.serial < last.serial && first.version + 1 == last.version, "{first:?}, {last:?}");
     for restarted in [false, true] {
         if restarted {
             restart(&mut cld);
@@ -230,16 +230,20 @@ fn events_that_were_not_acknowledged_come_again_as_the_same() {
             watcher.move_away();
         }
         watcher.resume();
-        let again: Vec<_> = (0..3).map(|_| watcher.event()).collect();
-        assert_eq!(again, told);
+        // Those of one handle may come as one, which is the last of them.
+        let mut missing = vec![&other, &last];
+        while !missing.is_empty() {
+            let again = watcher.event();
+            assert!([&first, &other, &last].contains(&&again), "{again:?}");
+            missing.retain(|event| **event != again);
+        }
     }
     watcher.acks = true;
     watcher.acknowledge();
-    // Acknowledged by a request as well, so that the log knows.
-    watcher.get(watched);
-    assert_eq!(watcher.put(watched, b"own"), code::OK);
-    let last = watcher.event();
-    assert!(last.serial > told[2].serial && last.version == told[2].version + 1, "{last:?} after {told:?}");
+    assert_eq!(watcher.put(watched[0], b"own"), code::OK);
+    let next = watcher.event();
+    assert!(next.serial > last.serial && next.version == last.version + 1, "{next:?} after {last:?}");
+    watcher.settle();
     watcher.resume();
     assert!(watcher.events_so_far().is_empty(), "{}", watcher.what_came());
 }
