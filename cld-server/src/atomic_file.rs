@@ -1,5 +1,7 @@
-//! Replacing a file so that a reader meets the old content or the new one, never a part, whatever fails in between.
+//! Replacing or creating a file so that a reader meets the old content or the new one, never a part, whatever fails in
+//! between.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
@@ -17,9 +19,7 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
     let name =
         target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
     let directory = directory_of(&target);
-    let mut temporary_name = name.to_owned();
-    temporary_name.push(format!(".{}.tmp", std::process::id()));
-    let temporary = directory.join(temporary_name);
+    let temporary = directory.join(temporary_name(name));
 
     let written = write_temporary(&temporary, &target, content, mode)
         .and_then(|()| std::fs::rename(&temporary, &target));
@@ -29,6 +29,29 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
         return written;
     }
     File::open(directory)?.sync_all()
+}
+
+/// Writes `content` to a new file, durably, with these permission bits. The file appears whole or not at all.
+///
+/// # Errors
+/// The operating system's, [`io::ErrorKind::AlreadyExists`] if there is anything of that name, which stays as it is.
+pub(crate) fn create(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let name =
+        path.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
+    let directory = directory_of(path);
+    let temporary = directory.join(temporary_name(name));
+    // Unlike a rename, a link never takes another file's place.
+    let written =
+        write_temporary(&temporary, path, content, mode).and_then(|()| std::fs::hard_link(&temporary, path));
+    let _ = std::fs::remove_file(&temporary);
+    written?;
+    File::open(directory)?.sync_all()
+}
+
+fn temporary_name(name: &OsStr) -> OsString {
+    let mut temporary = name.to_owned();
+    temporary.push(format!(".{}.tmp", std::process::id()));
+    temporary
 }
 
 /// The directory that a file is in, for `name` alone the present one.

@@ -22,6 +22,7 @@
 //! | [`database`] | the replicated state: files, handles, locks, sessions, replies; limits |
 //! | [`replica`] | consensus: what is in the log, and who is master |
 //! | [`storage`] | the log and snapshots on the disk, verified when they are opened |
+//! | [`peer`] | links between the servers of the cell: secret, encryption, frames |
 //! | [`codec`] | how commands and snapshots are written as bytes |
 //! | [`keys`] | users and secrets, and their file |
 //! | `net` | sockets, clocks, signals, disk threads: the task that owns the node |
@@ -38,6 +39,7 @@ pub mod endpoint;
 pub mod keys;
 mod net;
 pub mod node;
+pub mod peer;
 pub mod replica;
 pub mod storage;
 
