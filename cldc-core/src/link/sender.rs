@@ -91,8 +91,7 @@ impl<Q> Sender<Q> {
 
 impl<B, Q: Queue<Item = Outgoing<B>>> Sender<Q> {
     /// From now on only what is lost is sent again, for a peer that says what it has. At most `window` packets, which
-    /// counts as at least 1 and at most 64, are unacknowledged at a time.
-    /// What is in flight counts as not yet sent.
+    /// counts as at least 1 and at most 64, are unacknowledged at a time. What is in flight counts as not yet sent.
     pub fn set_selective(&mut self, window: u64) {
         let base = self.base_number();
         let begun = self.iter().filter(|message| message.sent.is_some()).last();
