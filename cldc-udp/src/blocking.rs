@@ -15,7 +15,8 @@ use cldc_core::wire::{EventMask, Metadata, OpenMode};
 
 use crate::error::{Error, Result};
 use crate::options::Options;
-use crate::types::{Contents, FileEvent, LockKind};
+use crate::sequencer::Sequencer;
+use crate::types::{Contents, FileEvent, LeaseTerms, LockKind};
 use crate::{client, events};
 use wait::{block_on, block_on_for};
 
@@ -126,6 +127,22 @@ impl Client {
         Ok(block_on(self.0.try_lock(path, kind))?.map(Lock))
     }
 
+    /// Whether a sequencer stands: whether its lock is held, without a break since.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`]; and what all calls may say.
+    pub fn check_sequencer(&self, sequencer: &Sequencer) -> Result<bool> {
+        block_on(self.0.check_sequencer(sequencer))
+    }
+
+    /// As [`Client::remove`], if the sequencer stands.
+    ///
+    /// # Errors
+    /// `STALE` if it does not: nothing has changed then. [`Error::Unsupported`]; and as for [`Client::remove`].
+    pub fn remove_fenced(&self, path: impl AsRef<[u8]>, sequencer: &Sequencer) -> Result<()> {
+        block_on(self.0.remove_fenced(path, sequencer))
+    }
+
     /// Asks the server for nothing, and so finds out whether it is there.
     ///
     /// # Errors
@@ -154,6 +171,24 @@ impl Client {
     #[must_use]
     pub fn lease_state(&self) -> LeaseState {
         self.0.lease_state()
+    }
+
+    /// What the server has granted.
+    #[must_use]
+    pub fn terms(&self) -> LeaseTerms {
+        self.0.terms()
+    }
+
+    /// The epoch of the cell's master, which rises with each new one; none from a plain server.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.0.epoch()
+    }
+
+    /// Whether the session can do what plain ones cannot: move to other addresses and servers, and use sequencers.
+    #[must_use]
+    pub fn is_extended(&self) -> bool {
+        self.0.is_extended()
     }
 
     /// Waits until the lease is to be trusted more, or less, than `from` says, for so long at most; gives the state
@@ -201,6 +236,22 @@ impl File {
     /// `MODE_INVAL` if it was not opened for writing; and what all calls may say.
     pub fn write(&self, data: &[u8]) -> Result<()> {
         block_on(self.0.write(data))
+    }
+
+    /// As [`File::write`], if the sequencer stands.
+    ///
+    /// # Errors
+    /// `STALE` if it does not: nothing has changed then. [`Error::Unsupported`]; and as for [`File::write`].
+    pub fn write_fenced(&self, sequencer: &Sequencer, data: &[u8]) -> Result<()> {
+        block_on(self.0.write_fenced(sequencer, data))
+    }
+
+    /// The sequencer of the lock that is held through this file.
+    ///
+    /// # Errors
+    /// `LOCK_INVAL` if none is held, [`Error::Unsupported`]; and what all calls may say.
+    pub fn sequencer(&self) -> Result<Sequencer> {
+        block_on(self.0.sequencer())
     }
 
     /// Reads the metadata.
@@ -258,6 +309,19 @@ impl Lock {
     #[must_use]
     pub fn is_safe(&self) -> bool {
         self.0.is_safe()
+    }
+
+    /// For how long the lock is safe from now on, if nothing renews the lease; zero if it is not. Who needs time to stop
+    /// what the lock allows begins when so much is left.
+    #[must_use]
+    pub fn safe_for(&self) -> Duration {
+        self.0.safe_for()
+    }
+
+    /// What to show to those who shall act only while the lock is held; none from a plain server.
+    #[must_use]
+    pub fn sequencer(&self) -> Option<Sequencer> {
+        self.0.sequencer()
     }
 
     /// Waits until the lock is not safe any more, for so long at most; gives whether that is so: the lease is in

@@ -13,7 +13,8 @@ use crate::driver::{Call, Reply};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::hub::{Hub, Waiting};
-use crate::types::{Contents, LockKind};
+use crate::sequencer::Sequencer;
+use crate::types::{Contents, LeaseTerms, LockKind};
 
 /// A session with a cell. Clones share it; it lives as long as one of them, or a [`File`], [`Lock`] or [`Events`] of
 /// it, and is ended in the background when the last is dropped. See [`Client::close`] for a better end.
@@ -154,6 +155,26 @@ impl Client {
         Ok(file.try_lock(kind).await?.map(Lock::with_file))
     }
 
+    /// Whether a sequencer stands: whether its lock is held, without a break since.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`]; and what all calls may say.
+    pub async fn check_sequencer(&self, sequencer: &Sequencer) -> Result<bool> {
+        match self.done(Call::CheckSequencer(sequencer.clone())).await {
+            Ok(()) => Ok(true),
+            Err(Error::Server(Code::Stale)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`Client::remove`], if the sequencer stands.
+    ///
+    /// # Errors
+    /// [`Code::Stale`] if it does not: nothing has changed then. [`Error::Unsupported`]; and as for [`Client::remove`].
+    pub async fn remove_fenced(&self, path: impl AsRef<[u8]>, sequencer: &Sequencer) -> Result<()> {
+        self.done(Call::DelFenced(path.as_ref().to_vec(), sequencer.clone())).await
+    }
+
     /// Asks the server for nothing, and so finds out whether it is there.
     ///
     /// # Errors
@@ -182,6 +203,24 @@ impl Client {
     #[must_use]
     pub fn lease_state(&self) -> LeaseState {
         self.hub().with(|driver, now| driver.lease_state(now))
+    }
+
+    /// What the server has granted.
+    #[must_use]
+    pub fn terms(&self) -> LeaseTerms {
+        self.hub().with(|driver, _| driver.terms())
+    }
+
+    /// The epoch of the cell's master, which rises with each new one; none from a plain server.
+    #[must_use]
+    pub fn epoch(&self) -> Option<u64> {
+        self.hub().with(|driver, _| driver.epoch())
+    }
+
+    /// Whether the session can do what plain ones cannot: move to other addresses and servers, and use sequencers.
+    #[must_use]
+    pub fn is_extended(&self) -> bool {
+        self.hub().with(|driver, _| driver.is_extended())
     }
 
     /// Waits until the lease is to be trusted more, or less, than `from` says, for so long at most; gives the state
@@ -265,6 +304,25 @@ impl File {
         done(self.call(Call::Put(self.handle(), data.to_vec()))).await
     }
 
+    /// As [`File::write`], if the sequencer stands.
+    ///
+    /// # Errors
+    /// [`Code::Stale`] if it does not: nothing has changed then. [`Error::Unsupported`]; and as for [`File::write`].
+    pub async fn write_fenced(&self, sequencer: &Sequencer, data: &[u8]) -> Result<()> {
+        done(self.call(Call::PutFenced(self.handle(), sequencer.clone(), data.to_vec()))).await
+    }
+
+    /// The sequencer of the lock that is held through this file.
+    ///
+    /// # Errors
+    /// [`Code::LockInval`] if none is held, [`Error::Unsupported`]; and what all calls may say.
+    pub async fn sequencer(&self) -> Result<Sequencer> {
+        match self.call(Call::GetSequencer(self.handle())).await? {
+            Reply::Sequencer(sequencer) => Ok(sequencer),
+            _ => Err(Error::BadAnswer),
+        }
+    }
+
     /// Reads the metadata.
     ///
     /// # Errors
@@ -284,7 +342,7 @@ impl File {
     /// deleted meanwhile; and what all calls may say.
     pub async fn lock(&self, kind: LockKind) -> Result<Lock> {
         match self.call(Call::Lock { handle: self.handle(), kind, wait: true }).await? {
-            Reply::Locked(_) => Ok(self.locked()),
+            Reply::Locked(_, sequencer) => Ok(self.locked(sequencer)),
             _ => Err(Error::BadAnswer),
         }
     }
@@ -295,7 +353,7 @@ impl File {
     /// As for [`File::lock`].
     pub async fn try_lock(&self, kind: LockKind) -> Result<Option<Lock>> {
         match self.call(Call::Lock { handle: self.handle(), kind, wait: false }).await {
-            Ok(Reply::Locked(_)) => Ok(Some(self.locked())),
+            Ok(Reply::Locked(_, sequencer)) => Ok(Some(self.locked(sequencer))),
             Err(Error::Server(Code::LockConflict)) => Ok(None),
             Ok(_) => Err(Error::BadAnswer),
             Err(error) => Err(error),
@@ -320,8 +378,9 @@ impl File {
         self.open.session.hub.call(call, self.timeout)
     }
 
-    fn locked(&self) -> Lock {
-        Lock { open: Arc::clone(&self.open), timeout: self.timeout, with_file: false, released: false }
+    fn locked(&self, sequencer: Option<Sequencer>) -> Lock {
+        let (open, timeout) = (Arc::clone(&self.open), self.timeout);
+        Lock { open, timeout, sequencer, with_file: false, released: false }
     }
 }
 
@@ -334,6 +393,7 @@ impl File {
 pub struct Lock {
     open: Arc<OpenFile>,
     timeout: Duration,
+    sequencer: Option<Sequencer>,
     /// The file is open for the lock alone, and is closed instead of unlocked: Hail's server wakes those who wait
     /// only then (protocol.md 8.3).
     with_file: bool,
@@ -351,6 +411,22 @@ impl Lock {
     #[must_use]
     pub fn is_safe(&self) -> bool {
         !self.released && self.hub().with(|driver, now| driver.is_held(now, self.open.handle))
+    }
+
+    /// For how long the lock is safe from now on, if nothing renews the lease; zero if it is not. Who needs time to stop
+    /// what the lock allows begins when so much is left.
+    #[must_use]
+    pub fn safe_for(&self) -> Duration {
+        if self.released {
+            return Duration::ZERO;
+        }
+        self.hub().with(|driver, now| driver.held_for(now, self.open.handle)).into()
+    }
+
+    /// What to show to those who shall act only while the lock is held; none from a plain server.
+    #[must_use]
+    pub fn sequencer(&self) -> Option<Sequencer> {
+        self.sequencer.clone()
     }
 
     /// Waits until the lock is not safe any more; gives whether it is so, or the time is over.

@@ -31,6 +31,11 @@ pub enum Error {
     /// The options cannot be used.
     #[error("bad options: {0}")]
     Config(#[from] ConfigError),
+    /// The server, or the session as it was agreed with it, has no sequencers.
+    #[error(
+        "not supported by this server: it knows no sequencers (Hail's servers do not, nor do plain sessions)"
+    )]
+    Unsupported,
     /// The request cannot be sent as it is, or a limit of the session is reached.
     #[error("cannot be asked: {0}")]
     Call(CallError),
@@ -43,6 +48,7 @@ impl From<CallError> for Error {
     fn from(error: CallError) -> Self {
         match error {
             CallError::Ended => Self::Closed,
+            CallError::Unsupported => Self::Unsupported,
             other => Self::Call(other),
         }
     }

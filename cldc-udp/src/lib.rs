@@ -53,7 +53,8 @@
 //! # fn main() {}
 //! ```
 //!
-//! The folder `examples` has two programs that are useful as they are: `leader_election` and `config_watch`.
+//! The folder `examples` has two programs that are useful as they are, `leader_election` and `config_watch`, and one
+//! that shows what sequencers are for: `fenced_writer`.
 //!
 //! # What to rely on
 //!
@@ -62,8 +63,13 @@
 //! - **Locks are advisory, and last as long as the lease.** Ask `Lock::is_safe` before each step that needs the lock,
 //!   or stop at `Lock::lost`: both count on the client's own clock, which also runs while the machine sleeps, and end
 //!   before the server can give the lock to others. What was sent to a third party before that may still arrive there
-//!   later.
-//! - **The lease is kept for you**, as long as the helper thread or task runs.
+//!   later: give it the lock's [`Sequencer`], and let it write by `write_fenced`, which the server refuses once the lock
+//!   has gone.
+//! - **The lease is kept for you**, as long as the helper thread or task runs. When it runs out all the same, the session
+//!   is in jeopardy, and calls wait, up to their deadlines, for the server to come back. The application is told:
+//!   `Client::lease`, `wait_lease_change`.
+//! - **The session goes where the master is**, with its files, locks, and requests, each executed once, if the server
+//!   speaks the extended protocol (`Client::is_extended`). Readers of events are told once: `MASTER_FAILOVER`.
 //! - **Nothing is left behind.** A call that gives up, by its deadline or because its future is dropped, closes the
 //!   file or leaves the queue that it was after. Files and locks that are dropped are given back in the background;
 //!   `close` waits until the server knows.
@@ -90,12 +96,14 @@ mod error;
 mod events;
 mod hub;
 mod options;
+mod sequencer;
 mod sockets;
 mod types;
 
 pub use error::{Error, Result};
 pub use options::{Options, resolve};
-pub use types::{Contents, FileEvent, LockKind};
+pub use sequencer::{Sequencer, SequencerError};
+pub use types::{Contents, FileEvent, LeaseTerms, LockKind};
 
 pub use cldc_core::lease::LeaseState;
 pub use cldc_core::session::{CallError, ConfigError, Handle};

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use cldc_core::session::{Config, PLAIN_TERMS};
 
+/// The lease that is asked for.
+const LEASE: Duration = Duration::from_secs(30);
+
 /// How long a server may be silent at the start before the next one is tried, if the time-out leaves that much.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -24,6 +27,8 @@ pub struct Options {
     user: Vec<u8>,
     key: Vec<u8>,
     servers: Vec<SocketAddr>,
+    lease: Duration,
+    plain: bool,
     drift_ppm: u32,
     pub(crate) timeout: Duration,
     pub(crate) bind: Option<SocketAddr>,
@@ -36,14 +41,16 @@ impl Options {
             user: user.into(),
             key: key.into(),
             servers: Vec::new(),
+            lease: LEASE,
+            plain: false,
             drift_ppm: PLAIN_TERMS.drift_ppm,
             timeout: Duration::from_secs(30),
             bind: None,
         }
     }
 
-    /// Adds a server of the cell. At most eight are used, in this order: the client moves on when one is silent or is
-    /// not the master. See [`resolve`] for names.
+    /// Adds a server of the cell, of eight at most. They are tried in this order: the client moves on when one is silent
+    /// or is not the master, also to servers that it has been told of. See [`resolve`] for names.
     #[must_use]
     pub fn server(mut self, server: SocketAddr) -> Self {
         self.servers.push(server);
@@ -54,6 +61,23 @@ impl Options {
     #[must_use]
     pub fn servers(mut self, servers: impl IntoIterator<Item = SocketAddr>) -> Self {
         self.servers.extend(servers);
+        self
+    }
+
+    /// The lease to ask for, 30 seconds unless it is set here: for so long after a client has died its locks stay with
+    /// it, and for so long it can bear that the network is down. The server grants 2 s to 10 min; what it has granted
+    /// is in `Client::terms`. A plain session has 60 s.
+    #[must_use]
+    pub fn lease(mut self, lease: Duration) -> Self {
+        self.lease = lease;
+        self
+    }
+
+    /// Asks for a plain session, as Hail's clients have it, also of servers that know more: without sequencers, and
+    /// bound to this machine's address and to one server.
+    #[must_use]
+    pub fn plain(mut self) -> Self {
+        self.plain = true;
         self
     }
 
@@ -83,6 +107,8 @@ impl Options {
     pub(crate) fn config(&self, seed: [u8; 32]) -> Config<'_> {
         let each = self.timeout.checked_div(u32::try_from(self.servers.len()).unwrap_or(u32::MAX));
         let mut config = Config::new(&self.user, &self.key, &self.servers, seed);
+        config.lease = self.lease.into();
+        config.extended = !self.plain;
         config.drift_ppm = self.drift_ppm;
         config.patience = each.unwrap_or(PATIENCE).min(PATIENCE).into();
         config
@@ -100,6 +126,8 @@ impl fmt::Debug for Options {
         f.debug_struct("Options")
             .field("user", &String::from_utf8_lossy(&self.user))
             .field("servers", &self.servers)
+            .field("lease", &self.lease)
+            .field("plain", &self.plain)
             .field("timeout", &self.timeout)
             .field("drift_ppm", &self.drift_ppm)
             .field("bind", &self.bind)

@@ -1,4 +1,4 @@
-//! The sockets of a session, one for each family that its servers have, and what comes out of them.
+//! The sockets of a session, one for each family of addresses, and what comes out of them.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
@@ -15,7 +15,7 @@ const DATAGRAM: usize = 2048;
 /// How many datagrams are taken in before timers have their turn.
 const BATCH: usize = 64;
 
-/// A socket for IPv4, one for IPv6, or both.
+/// A socket for IPv4 and one for IPv6, as far as the machine has them.
 #[derive(Debug)]
 pub(crate) struct Sockets<S> {
     v4: Option<S>,
@@ -23,21 +23,20 @@ pub(crate) struct Sockets<S> {
 }
 
 impl Sockets<UdpSocket> {
-    /// Binds what the servers need. A family that this machine does not have is left out, as long as there is one.
+    /// Binds one of each family: the session may be led to servers that the options do not name. A family that this
+    /// machine does not have is left out, unless all the servers named are of it.
     pub(crate) fn bind(options: &Options) -> io::Result<Self> {
-        let (needs_v4, needs_v6) = options.families();
         let local = |any: SocketAddr| match options.bind {
             Some(local) if local.is_ipv4() == any.is_ipv4() => local,
             _ => any,
         };
-        let bind = |needed: bool, any: SocketAddr| needed.then(|| bind(local(any))).transpose();
-        let v4 = bind(needs_v4, (Ipv4Addr::UNSPECIFIED, 0).into());
-        let v6 = bind(needs_v6, (Ipv6Addr::UNSPECIFIED, 0).into());
-        match (v4, v6) {
-            (Ok(v4), Ok(v6)) => Ok(Self { v4, v6 }),
-            (Ok(Some(v4)), Err(_)) => Ok(Self { v4: Some(v4), v6: None }),
-            (Err(_), Ok(Some(v6))) => Ok(Self { v4: None, v6: Some(v6) }),
-            (Err(error), _) | (_, Err(error)) => Err(error),
+        let v4 = bind(local((Ipv4Addr::UNSPECIFIED, 0).into()));
+        let v6 = bind(local((Ipv6Addr::UNSPECIFIED, 0).into()));
+        match (v4, v6, options.families()) {
+            (Err(error), _, (true, false)) | (_, Err(error), (false, true)) | (Err(error), Err(_), _) => {
+                Err(error)
+            }
+            (v4, v6, _) => Ok(Self { v4: v4.ok(), v6: v6.ok() }),
         }
     }
 }

@@ -1,7 +1,9 @@
 //! What both clients take and give.
 
 use std::borrow::Cow;
+use std::time::Duration;
 
+use cldc_core::lease::Terms;
 use cldc_core::session::Handle;
 use cldc_core::wire::{EventMask, LockFlags, Metadata};
 
@@ -34,21 +36,45 @@ pub struct Contents {
     pub data: Vec<u8>,
 }
 
-/// Something happened to an open file.
+/// What the server grants a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LeaseTerms {
+    /// How long the server keeps the session after it last heard of the client.
+    pub lease: Duration,
+    /// How much of it the client counts on: the lease is safe for so long after the last request that was answered
+    /// had been sent. The rest is what the two clocks may differ by.
+    pub counted: Duration,
+    /// How long the client goes on trying after that, in jeopardy.
+    pub grace: Duration,
+}
+
+impl LeaseTerms {
+    pub(crate) fn new(terms: Terms) -> Self {
+        Self { lease: terms.lease.into(), counted: terms.counted().into(), grace: terms.grace.into() }
+    }
+}
+
+/// Something happened to an open file, or to the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FileEvent {
-    /// The path that the file was opened by.
+    /// The path that the file was opened by; empty if it happened to the session.
     pub path: Vec<u8>,
-    /// The open file.
+    /// The open file; [`FileEvent::SESSION`] if it happened to the session.
     pub handle: Handle,
-    /// What happened.
+    /// What happened. `MASTER_FAILOVER`, told once to each reader when another server has become the master, says
+    /// that cached contents should be read again; what was opened and locked stands.
     pub events: EventMask,
+    /// The version that the file had then; none from a plain server.
+    pub version: Option<u64>,
     /// How many events the reader has missed directly before this one, because it did not take them in time. Then it
     /// should read again whatever it follows.
     pub missed: u64,
 }
 
 impl FileEvent {
+    /// In place of a handle: no file has this one.
+    pub const SESSION: Handle = Handle(0);
+
     /// The path as text, for messages.
     #[must_use]
     pub fn path_lossy(&self) -> Cow<'_, str> {

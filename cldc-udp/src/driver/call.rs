@@ -5,6 +5,7 @@ use cldc_core::session::{CallError, FullSession, Handle, RequestId};
 use cldc_core::time::Instant;
 use cldc_core::wire::{EventMask, OpenMode};
 
+use crate::sequencer::Sequencer;
 use crate::types::{Contents, LockKind};
 
 /// A request.
@@ -18,6 +19,10 @@ pub(crate) enum Call {
     Del(Vec<u8>),
     Lock { handle: Handle, kind: LockKind, wait: bool },
     Unlock(Handle),
+    GetSequencer(Handle),
+    CheckSequencer(Sequencer),
+    PutFenced(Handle, Sequencer, Vec<u8>),
+    DelFenced(Vec<u8>, Sequencer),
     Nop,
     End,
 }
@@ -28,7 +33,8 @@ pub(crate) enum Reply {
     Done,
     Opened(Handle),
     Contents(Contents),
-    Locked(Handle),
+    Locked(Handle, Option<Sequencer>),
+    Sequencer(Sequencer),
     Lease(LeaseState),
 }
 
@@ -40,11 +46,13 @@ impl Call {
             Self::Close(_) => "closing a file",
             Self::Get(_) => "reading a file",
             Self::GetMeta(_) => "reading the metadata of a file",
-            Self::Put(..) => "writing a file",
-            Self::Del(_) => "removing a file",
+            Self::Put(..) | Self::PutFenced(..) => "writing a file",
+            Self::Del(_) | Self::DelFenced(..) => "removing a file",
             Self::Lock { wait: true, .. } => "waiting for a lock",
             Self::Lock { wait: false, .. } => "trying to take a lock",
             Self::Unlock(_) => "releasing a lock",
+            Self::GetSequencer(_) => "asking for a sequencer",
+            Self::CheckSequencer(_) => "checking a sequencer",
             Self::Nop => "asking whether the server is there",
             Self::End => "ending the session",
         }
@@ -70,6 +78,12 @@ impl Call {
             Self::Del(ref path) => session.del(now, path),
             Self::Lock { handle, kind, wait } => session.lock(now, handle, kind.flags(), wait),
             Self::Unlock(handle) => session.unlock(now, handle),
+            Self::GetSequencer(handle) => session.get_sequencer(now, handle),
+            Self::CheckSequencer(ref sequencer) => session.check_sequencer(now, &sequencer.on_wire()),
+            Self::PutFenced(handle, ref sequencer, ref data) => {
+                session.put_fenced(now, handle, &sequencer.on_wire(), data)
+            }
+            Self::DelFenced(ref path, ref sequencer) => session.del_fenced(now, path, &sequencer.on_wire()),
             Self::Nop => session.nop(now),
             Self::End => return session.end(now).map(|()| None),
         }

@@ -10,6 +10,7 @@ use super::call::{Call, Reply};
 use super::readers::Readers;
 use super::tickets::{TicketId, Tickets, Wait};
 use crate::error::{Error, Result};
+use crate::sequencer::Sequencer;
 use crate::types::{Contents, FileEvent};
 
 /// How many calls may wait for room in the session.
@@ -35,6 +36,8 @@ struct OpenFile {
     path: Vec<u8>,
     /// A caller holds its lock, or has asked for it.
     locking: bool,
+    /// What the grant of a lock that waited has told, until its caller takes it.
+    granted: Option<Sequencer>,
     deleted: bool,
 }
 
@@ -160,7 +163,7 @@ impl Desk {
                 if let Some(ticket) = ticket {
                     self.tickets.set(ticket, Wait::Sent(request));
                 }
-                if let Call::Put(_, data) = &mut call {
+                if let Call::Put(_, data) | Call::PutFenced(_, _, data) = &mut call {
                     // The session has its own copy.
                     *data = Vec::new();
                 }
@@ -205,7 +208,7 @@ impl Desk {
     pub(super) fn forget_result(&mut self, result: &Result<Reply>) {
         match result {
             Ok(Reply::Opened(handle)) => self.close_later(*handle),
-            Ok(Reply::Locked(handle)) => self.unlock_later(*handle),
+            Ok(Reply::Locked(handle, _)) => self.unlock_later(*handle),
             _ => {}
         }
     }
@@ -221,7 +224,16 @@ impl Desk {
                     self.answered(ticket, &call, result);
                 }
             }
-            Event::Handle { handle, events, .. } => self.happened(handle, events),
+            Event::Handle { handle, events, version, sequencer, .. } => {
+                self.happened(handle, events, version, sequencer.as_ref().map(Sequencer::from_wire));
+            }
+            Event::MasterFailover { .. } => self.tell_readers(FileEvent {
+                path: Vec::new(),
+                handle: FileEvent::SESSION,
+                events: EventMask::MASTER_FAILOVER,
+                version: None,
+                missed: 0,
+            }),
             Event::Ended(end) => self.finish(match end {
                 End::Closed => Over::Closed,
                 End::Refused(code) => Over::Refused(code),
@@ -240,7 +252,7 @@ impl Desk {
     ) {
         let result = match (call, result) {
             (Call::Open { path, .. }, Ok(Outcome::Opened(handle))) => {
-                let file = OpenFile { path: path.clone(), locking: false, deleted: false };
+                let file = OpenFile { path: path.clone(), locking: false, granted: None, deleted: false };
                 self.files.insert(handle, file);
                 Ok(Reply::Opened(handle))
             }
@@ -257,14 +269,27 @@ impl Desk {
                 }
                 return;
             }
-            (Call::Lock { handle, .. }, Ok(Outcome::Locked { .. })) => Ok(Reply::Locked(*handle)),
+            (Call::Lock { handle, .. }, Ok(Outcome::Locked { sequencer })) => {
+                Ok(Reply::Locked(*handle, sequencer.as_ref().map(Sequencer::from_wire)))
+            }
+            (Call::GetSequencer(_), Ok(Outcome::Sequencer(sequencer))) => {
+                Ok(Reply::Sequencer(Sequencer::from_wire(&sequencer)))
+            }
             // The handle went with its file: closed it is.
             (Call::Close(_), Err(Code::FhInval)) => Ok(Reply::Done),
             (
-                Call::Close(_) | Call::Put(..) | Call::Del(_) | Call::Unlock(_) | Call::Nop,
+                Call::Close(_)
+                | Call::Put(..)
+                | Call::PutFenced(..)
+                | Call::Del(_)
+                | Call::DelFenced(..)
+                | Call::Unlock(_)
+                | Call::CheckSequencer(_)
+                | Call::Nop,
                 Ok(Outcome::Done),
             ) => Ok(Reply::Done),
             (_, Err(Code::Timeout)) => Err(Error::SessionLost),
+            (_, Err(Code::Unsupported)) => Err(Error::Unsupported),
             (_, Err(code)) => Err(Error::Server(code)),
             (_, Ok(_)) => Err(Error::BadAnswer),
         };
@@ -283,20 +308,33 @@ impl Desk {
         }
     }
 
-    fn happened(&mut self, handle: Handle, events: EventMask) {
+    fn happened(
+        &mut self,
+        handle: Handle,
+        events: EventMask,
+        version: Option<u64>,
+        granted: Option<Sequencer>,
+    ) {
         let Some(file) = self.files.get_mut(&handle) else { return };
         if events.contains(EventMask::DELETED) {
             file.deleted = true;
         }
+        if granted.is_some() {
+            file.granted = granted;
+        }
         // Grants are for those who wait for a lock; `grant` finds them.
         let told = events.without(EventMask::LOCKED);
         if told != EventMask::NONE {
-            let event = FileEvent { path: file.path.clone(), handle, events: told, missed: 0 };
-            self.tickets.wake(self.readers.tell(&event));
+            let event = FileEvent { path: file.path.clone(), handle, events: told, version, missed: 0 };
+            self.tell_readers(event);
         }
         if events.contains(EventMask::DELETED) {
             self.leave_lock_queue(handle, Code::InodeInval);
         }
+    }
+
+    fn tell_readers(&mut self, event: FileEvent) {
+        self.tickets.wake(self.readers.tell(&event));
     }
 
     /// A lock that is waited for will not be granted any more.
@@ -317,7 +355,8 @@ impl Desk {
             .collect();
         for (handle, ticket) in granted {
             self.lock_queue.remove(&handle);
-            self.tickets.complete(ticket, Ok(Reply::Locked(handle)));
+            let sequencer = self.files.get_mut(&handle).and_then(|file| file.granted.take());
+            self.tickets.complete(ticket, Ok(Reply::Locked(handle, sequencer)));
         }
     }
 

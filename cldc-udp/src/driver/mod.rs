@@ -17,7 +17,7 @@ use std::task::{Poll, Waker};
 
 use cldc_core::lease::LeaseState;
 use cldc_core::session::{
-    CallError, Config, ConfigError, Datagram, FullSession, Handle, LockState, Transmit,
+    CallError, Config, ConfigError, Datagram, FullSession, Handle, LockState, PLAIN_TERMS, Transmit,
 };
 use cldc_core::time::{Duration, Instant};
 
@@ -28,7 +28,7 @@ pub(crate) use tickets::TicketId;
 #[cfg(feature = "std")]
 use crate::error::Error;
 use crate::error::Result;
-use crate::types::FileEvent;
+use crate::types::{FileEvent, LeaseTerms};
 use desk::{Desk, Lane, Over};
 use tickets::Wait;
 
@@ -205,6 +205,28 @@ impl Driver {
         self.lease_state(now) == LeaseState::Safe
             && self.desk.is_locking(handle)
             && self.session.lock_state(handle) == LockState::Held
+    }
+
+    /// For how long the lock of this handle is held for certain from now on, if nothing renews the lease.
+    pub(crate) fn held_for(&self, now: Instant, handle: Handle) -> Duration {
+        let until = self.session.safe_until().filter(|_| self.is_held(now, handle));
+        until.map_or(Duration::ZERO, |until| until.since(now))
+    }
+
+    /// What the server has granted.
+    pub(crate) fn terms(&self) -> LeaseTerms {
+        // Only who waits for a session to be open is without.
+        LeaseTerms::new(self.session.terms().unwrap_or(PLAIN_TERMS))
+    }
+
+    /// The highest epoch that the session has been told of, if it is an extended one.
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        self.session.epoch()
+    }
+
+    /// Whether the session is an extended one.
+    pub(crate) fn is_extended(&self) -> bool {
+        self.session.is_extended()
     }
 
     /// The session's id.

@@ -3,12 +3,13 @@
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
 
 use cldc_udp::aio::{Client, Events};
 use cldc_udp::{CallError, Code, Error, EventMask, FileEvent, LeaseState, LockKind, OpenMode, Options};
 use futures_core::Stream;
 
-use crate::support::{Asked, KEY, LONG, Peer, SHORT, Say, USER, options};
+use crate::support::{Asked, Grant, KEY, LONG, Peer, SHORT, Say, USER, options};
 
 async fn connect(peer: &Peer) -> Client {
     Client::connect(options([peer])).await.unwrap()
@@ -54,6 +55,64 @@ async fn every_call_does_what_it_says() {
     client.close().await.unwrap();
     peer.await_asked(&Asked::EndSess);
     peer.await_asked(&Asked::EndAcknowledged);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_call_of_an_extended_session_does_what_it_says() {
+    let peer = Peer::extended(Grant { epoch: 3, ..Grant::default() }, |_| Say::Usual);
+    let client = connect(&peer).await;
+    assert_eq!((client.is_extended(), client.epoch()), (true, Some(3)));
+    assert_eq!(client.terms().lease, Duration::from_secs(30));
+    let file = client.create("/a").await.unwrap();
+    let lock = file.lock(LockKind::Exclusive).await.unwrap();
+    assert!(lock.safe_for() > Duration::ZERO && lock.safe_for() <= client.terms().counted);
+    let sequencer = lock.sequencer().unwrap();
+    assert_eq!(file.sequencer().await.unwrap(), sequencer);
+    assert!(client.check_sequencer(&sequencer).await.unwrap());
+    file.write_fenced(&sequencer, b"in time").await.unwrap();
+    let mut events = client.events();
+    peer.restart(4);
+    assert_eq!(client.read("/a").await.unwrap().data, b"in time");
+    assert_eq!(events.next().await.unwrap().events, EventMask::MASTER_FAILOVER);
+    lock.release().await.unwrap();
+    let late = file.write_fenced(&sequencer, b"too late").await;
+    assert!(matches!(late, Err(Error::Server(Code::Stale))), "{late:?}");
+    let late = client.remove_fenced("/a", &sequencer).await;
+    assert!(matches!(late, Err(Error::Server(Code::Stale))), "{late:?}");
+    client.close().await.unwrap();
+    peer.await_asked(&Asked::EndAcknowledged);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_small_requests_are_in_flight_without_waiting_for_each_64_at_a_time() {
+    let peer = Peer::extended(Grant::default(), |asked| match asked {
+        Asked::Del(_) => Say::Later,
+        _ => Say::Usual,
+    });
+    let client = connect(&peer).await;
+    let mut removals: Vec<_> = (0..100)
+        .map(|i| {
+            let client = client.clone();
+            Box::pin(async move { client.remove(format!("/{i}")).await })
+        })
+        .collect();
+    for removal in &mut removals {
+        // The order of the first looks is the order of arrival.
+        assert!(begin(removal.as_mut()).await);
+    }
+    // None has been answered.
+    peer.await_asked(&Asked::NewSess);
+    assert_eq!(peer.await_asked(&Asked::Del("/63".into())).len(), 63);
+    tokio::time::sleep(SHORT).await;
+    assert_eq!(peer.all_asked(), []);
+    for i in 64..100 {
+        peer.answer(Code::DirNotEmpty);
+        assert_eq!(peer.await_asked(&Asked::Del(format!("/{i}"))), []);
+    }
+    (0..64).for_each(|_| peer.answer(Code::DirNotEmpty));
+    for removal in removals {
+        assert!(matches!(removal.await, Err(Error::Server(Code::DirNotEmpty))));
+    }
 }
 
 #[tokio::test]

@@ -18,7 +18,13 @@ fn events_come_in_order_with_path_and_handle_to_every_reader() {
     peer.event(1, EventMask::DELETED);
     for events in &mut readers {
         let told: Vec<_> = (0..3).map(|_| events.next_timeout(LONG).unwrap()).collect();
-        let event = |path: &str, handle, events| FileEvent { path: path.into(), handle, events, missed: 0 };
+        let event = |path: &str, handle, events| FileEvent {
+            path: path.into(),
+            handle,
+            events,
+            version: None,
+            missed: 0,
+        };
         assert_eq!(
             told,
             [

@@ -9,5 +9,7 @@
 mod aio;
 mod blocking;
 mod events;
+mod extended;
+mod fencing;
 mod locks;
 mod support;

@@ -1,9 +1,13 @@
 //! A server for the tests: a thread on a loopback socket, written on the core's codec and link. It keeps files in
-//! memory, does what it is asked at once, and can be told to answer something else, or nothing.
+//! memory, does what it is asked at once, and can be told to answer something else, or nothing. Some speak only the plain
+//! protocol, as Hail's servers do, some the extended one.
 
+mod cell;
+mod extended;
 mod link;
 mod peer;
 
+pub(crate) use extended::Grant;
 pub(crate) use peer::{Asked, Peer, Say};
 
 use std::time::Duration;

@@ -1,26 +1,31 @@
-//! The peer itself.
+//! The peer itself: its thread, its plain sessions, and what a test can tell it.
 
-use std::collections::BTreeMap;
 use std::net::{SocketAddr, UdpSocket};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, TryRecvError, channel, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use cldc_core::link::{Arrival, Pacing};
+use cldc_core::link::{Acknowledger, Arrival, Pacing};
 use cldc_core::time;
+use cldc_core::wire::extended::{EventDetail, Hello, Master};
 use cldc_core::wire::limits::{MAX_MESSAGE, MAX_PACKET};
 use cldc_core::wire::{
-    Answer, Code, EventMask, Key, LockFlags, Metadata, Op, OpenMode, Packet, Part, Request, Seal, Writer,
-    dirent,
+    Answer, Code, EventMask, Key, LockFlags, Op, OpenMode, Packet, Part, Request, Seal, Writer,
 };
 
+use super::cell::Cell;
+use super::extended::Grant;
 use super::link::{List, PeerReceiver, PeerSender, receiver};
 use super::{KEY, LONG, USER};
 
 /// A request as the peer got it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Asked {
+    /// Also of an extended session, whose renewals of the lease are not told.
     NewSess,
+    /// A session goes on here.
+    Resume,
     Nop,
     Open {
         path: String,
@@ -38,6 +43,12 @@ pub(crate) enum Asked {
         wait: bool,
     },
     Unlock(u64),
+    GetSequencer(u64),
+    /// The inode and the generation.
+    CheckSequencer(u64, u64),
+    /// The handle, the generation, the contents.
+    PutFenced(u64, u64, Vec<u8>),
+    DelFenced(String, u64),
     EndSess,
     /// Not a request: all that was said after END_SESS is acknowledged.
     EndAcknowledged,
@@ -70,6 +81,12 @@ enum Order {
     Silence(bool),
     /// Forget all sessions.
     Forget,
+    /// Forget the numbers of the streams, as a server does that is started anew, with this epoch.
+    Restart(u64),
+    /// Not be the master from now on.
+    StepDown(Master),
+    /// Take the lock of a handle away.
+    Revoke(u64),
 }
 
 type Script = Box<dyn FnMut(&Asked) -> Say + Send>;
@@ -77,6 +94,7 @@ type Script = Box<dyn FnMut(&Asked) -> Say + Send>;
 /// What a test has of the peer.
 pub(crate) struct Peer {
     address: SocketAddr,
+    cell: Arc<Mutex<Cell>>,
     orders: Option<SyncSender<Order>>,
     asked: Receiver<Asked>,
     thread: Option<JoinHandle<()>>,
@@ -90,18 +108,33 @@ impl Peer {
 
     /// A peer that says what the script lets it say.
     pub(crate) fn scripted(script: impl FnMut(&Asked) -> Say + Send + 'static) -> Self {
-        Self::run("127.0.0.1:0", Some(Box::new(script)))
+        Self::run(LOCAL, script, None, None, Arc::default())
+    }
+
+    /// A peer that grants extended sessions.
+    pub(crate) fn extended(grant: Grant, script: impl FnMut(&Asked) -> Say + Send + 'static) -> Self {
+        Self::run(LOCAL, script, Some(grant), None, Arc::default())
+    }
+
+    /// Another server of the same cell.
+    pub(crate) fn join(&self, local: &str, grant: Grant) -> Self {
+        Self::run(local, |_| Say::Usual, Some(grant), None, Arc::clone(&self.cell))
     }
 
     /// A peer with an address of IPv6; none if this machine has no such loopback.
     pub(crate) fn start_v6() -> Option<Self> {
         UdpSocket::bind("[::1]:0").ok()?;
-        Some(Self::run("[::1]:0", Some(Box::new(|_| Say::Usual))))
+        Some(Self::run("[::1]:0", |_| Say::Usual, None, None, Arc::default()))
     }
 
-    /// A peer that answers everything with NOT_MASTER.
+    /// A peer that answers everything with NOT_MASTER, as Hail's servers say it.
     pub(crate) fn not_master() -> Self {
-        Self::run("127.0.0.1:0", None)
+        Self::run(LOCAL, |_| Say::Usual, None, Some(Vec::new()), Arc::default())
+    }
+
+    /// A peer that answers everything with NOT_MASTER, and tells where the master is.
+    pub(crate) fn follower(master: Master) -> Self {
+        Self::run(LOCAL, |_| Say::Usual, None, Some(refusal(&master)), Arc::default())
     }
 
     /// A peer that says nothing.
@@ -111,7 +144,13 @@ impl Peer {
         peer
     }
 
-    fn run(address: &str, script: Option<Script>) -> Self {
+    fn run(
+        address: &str,
+        script: impl FnMut(&Asked) -> Say + Send + 'static,
+        grant: Option<Grant>,
+        not_master: Option<Vec<u8>>,
+        cell: Arc<Mutex<Cell>>,
+    ) -> Self {
         let socket = UdpSocket::bind(address).unwrap();
         socket.set_read_timeout(Some(Duration::from_millis(2))).unwrap();
         let address = socket.local_addr().unwrap();
@@ -121,16 +160,16 @@ impl Peer {
             socket,
             begun: Instant::now(),
             log,
-            script,
+            script: Box::new(script),
+            grant,
+            not_master,
             session: None,
             silent: false,
             held: Vec::new(),
-            files: BTreeMap::new(),
-            handles: BTreeMap::new(),
-            next_fh: 1,
+            cell: Arc::clone(&cell),
         };
         let thread = std::thread::spawn(move || work.run(&inbox));
-        Self { address, orders: Some(orders), asked, thread: Some(thread) }
+        Self { address, cell, orders: Some(orders), asked, thread: Some(thread) }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -183,6 +222,24 @@ impl Peer {
         self.order(Order::Forget);
     }
 
+    /// The lease that the last NEW_SESS proposed, in milliseconds; none if it asked for a plain session.
+    pub(crate) fn proposed(&self) -> Option<u32> {
+        self.cell.lock().unwrap().proposed
+    }
+
+    /// Forgets the numbers of the streams, as a server does that is started anew; from now on it has this epoch.
+    pub(crate) fn restart(&self, epoch: u64) {
+        self.order(Order::Restart(epoch));
+    }
+
+    pub(crate) fn step_down(&self, master: Master) {
+        self.order(Order::StepDown(master));
+    }
+
+    pub(crate) fn revoke_lock(&self, fh: u64) {
+        self.order(Order::Revoke(fh));
+    }
+
     fn order(&self, order: Order) {
         self.orders.as_ref().unwrap().send(order).unwrap();
     }
@@ -198,29 +255,34 @@ impl Drop for Peer {
     }
 }
 
-struct Session {
-    sid: u64,
-    client: SocketAddr,
-    sender: PeerSender,
-    receiver: PeerReceiver,
+pub(super) struct Session {
+    pub(super) sid: u64,
+    pub(super) client: SocketAddr,
+    pub(super) sender: PeerSender,
+    pub(super) receiver: PeerReceiver,
+    /// When to acknowledge, in an extended session.
+    pub(super) acks: Option<Acknowledger>,
 }
 
-struct Work {
+pub(super) struct Work {
     socket: UdpSocket,
     begun: Instant,
-    log: Sender<Asked>,
-    /// Without one it is not the master.
-    script: Option<Script>,
-    session: Option<Session>,
+    pub(super) log: Sender<Asked>,
+    script: Script,
+    /// What extended sessions get; without it all are plain.
+    pub(super) grant: Option<Grant>,
+    /// The body of NOT_MASTER, of a peer that is not the master.
+    not_master: Option<Vec<u8>>,
+    pub(super) session: Option<Session>,
     silent: bool,
     /// Requests whose answers wait for an order.
     held: Vec<(Op, u64, Asked)>,
-    files: BTreeMap<String, Vec<u8>>,
-    handles: BTreeMap<u64, String>,
-    next_fh: u64,
+    cell: Arc<Mutex<Cell>>,
 }
 
-const PACING: Pacing = Pacing {
+const LOCAL: &str = "127.0.0.1:0";
+
+pub(super) const PACING: Pacing = Pacing {
     resend: time::Duration::from_millis(100),
     resend_next: time::Duration::from_millis(200),
     resend_max: time::Duration::from_millis(400),
@@ -250,7 +312,7 @@ impl Work {
     fn obey(&mut self, order: Order) {
         match order {
             Order::Events(fh, events, count) => {
-                (0..count).for_each(|_| self.say(&Answer::Event { fh, events }));
+                (0..count).for_each(|_| self.tell(fh, events));
             }
             Order::Answer(code) => {
                 let (op, xid, asked) = self.held.remove(0);
@@ -261,11 +323,24 @@ impl Work {
             }
             Order::Noise(count) => self.noise(count),
             Order::Silence(silent) => self.silent = silent,
-            Order::Forget => self.session = None,
+            Order::Forget => {
+                self.session = None;
+                self.cell().sids.clear();
+            }
+            Order::Restart(epoch) => {
+                self.session = None;
+                self.grant.as_mut().unwrap().epoch = epoch;
+            }
+            Order::StepDown(master) => self.not_master = Some(refusal(&master)),
+            Order::Revoke(fh) => self.cell().unlock(fh),
         }
     }
 
-    fn now(&self) -> time::Instant {
+    pub(super) fn cell(&self) -> MutexGuard<'_, Cell> {
+        self.cell.lock().unwrap()
+    }
+
+    pub(super) fn now(&self) -> time::Instant {
         time::Instant::START + self.begun.elapsed().into()
     }
 
@@ -275,11 +350,17 @@ impl Work {
         if packet.verify(&key()).is_err() {
             return;
         }
+        if let Some(body) = &self.not_master {
+            return self.one_shot(from, packet.sid, Op::NotMaster, 0, body, packet.number);
+        }
+        if packet.part.op() == Some(Op::Resume) {
+            return self.resume(from, &packet);
+        }
+        if let Some(rider) = packet.rider {
+            return self.take_extended(from, &packet, rider);
+        }
         let Part::Only { xid, op } = packet.part else { return self.take_numbered(&packet) };
         match op {
-            _ if self.script.is_none() => {
-                self.one_shot(from, packet.sid, Op::NotMaster, 0, &[], 0xdead_beef);
-            }
             Op::Ack => {
                 if let Some(session) = self.session.as_mut().filter(|session| session.sid == packet.sid) {
                     let now = time::Instant::START + self.begun.elapsed().into();
@@ -291,16 +372,28 @@ impl Work {
                 }
             }
             Op::NewSess if self.session.as_ref().is_none_or(|session| session.sid != packet.sid) => {
-                let sender = PeerSender::new(77, PACING, List(Vec::new()));
-                let receiver = receiver(packet.number.wrapping_add(1));
-                self.session = Some(Session { sid: packet.sid, client: from, sender, receiver });
+                let mut session = Session {
+                    sid: packet.sid,
+                    client: from,
+                    sender: PeerSender::new(77, PACING, List(Vec::new())),
+                    receiver: receiver(packet.number.wrapping_add(1)),
+                    acks: None,
+                };
+                let hello = Hello::of(packet.piece);
+                self.cell().proposed = hello.map(|hello| hello.lease_ms);
+                let hello = hello.filter(|_| self.grant.is_some());
+                if let Some(hello) = hello {
+                    session.extend(hello.window);
+                    self.cell().sids.insert(packet.sid);
+                }
+                self.session = Some(session);
                 self.log.send(Asked::NewSess).ok();
                 match self.ask(&Asked::NewSess) {
                     Say::Code(code) => {
                         let body = body(&Answer::Done { op, xid, code });
                         self.one_shot(from, packet.sid, op, xid, &body, packet.number);
                     }
-                    _ => self.say(&Answer::Done { op, xid, code: Code::Ok }),
+                    _ => self.greet(op, xid, hello.is_some()),
                 }
             }
             _ if self.session.as_ref().is_none_or(|session| session.sid != packet.sid) => {
@@ -311,9 +404,14 @@ impl Work {
         }
     }
 
-    fn take_numbered(&mut self, packet: &Packet<'_>) {
+    pub(super) fn take_numbered(&mut self, packet: &Packet<'_>) {
+        let now = self.now();
         let Some(session) = self.session.as_mut().filter(|session| session.sid == packet.sid) else { return };
-        if session.receiver.accept(packet.number, packet.part, packet.piece) != Arrival::Taken {
+        let arrival = session.receiver.accept(packet.number, packet.part, packet.piece);
+        if let Some(acks) = &mut session.acks {
+            acks.arrived(now, arrival);
+        }
+        if arrival != Arrival::Taken {
             return;
         }
         loop {
@@ -331,16 +429,19 @@ impl Work {
     }
 
     fn ask(&mut self, asked: &Asked) -> Say {
-        self.script.as_mut().map_or(Say::Usual, |script| script(asked))
+        (self.script)(asked)
     }
 
     fn answer(&mut self, op: Op, xid: u64, asked: &Asked) {
+        if self.repeat(xid) {
+            return;
+        }
         match self.ask(asked) {
             Say::Usual => self.serve(op, xid, asked),
             Say::Code(code) => self.say(&Answer::Done { op, xid, code }),
             Say::Opened(fh) => self.say(&Answer::Opened { xid, fh }),
             Say::EventFirst(fh, events, code) => {
-                self.say(&Answer::Event { fh, events });
+                self.tell(fh, events);
                 self.say(&Answer::Done { op, xid, code });
             }
             Say::Oversized(len) => {
@@ -354,53 +455,39 @@ impl Work {
 
     /// What a server does, as far as one client can tell.
     fn serve(&mut self, op: Op, xid: u64, asked: &Asked) {
-        let done = |code| Answer::Done { op, xid, code };
-        match asked {
-            Asked::Open { path, mode, .. } => {
-                if !self.files.contains_key(path) && path != "/" {
-                    if !mode.contains(OpenMode::CREATE) {
-                        return self.say(&done(Code::NameInval));
-                    }
-                    self.files.insert(path.clone(), Vec::new());
-                }
-                let fh = self.next_fh;
-                self.next_fh += 1;
-                self.handles.insert(fh, path.clone());
-                self.say(&Answer::Opened { xid, fh });
-            }
-            Asked::Get(fh) | Asked::GetMeta(fh) => {
-                let path = self.handles[fh].clone();
-                let mut data = match path.as_str() {
-                    "/" => names(self.files.keys()),
-                    file => self.files[file].clone(),
-                };
-                let metadata = Metadata { inode: 7, version: data.len() as u64, ..Metadata::default() };
-                if op == Op::GetMeta {
-                    data.clear();
-                }
-                self.say(&Answer::Contents { xid, metadata, path: path.as_bytes(), data: &data });
-            }
-            Asked::Put(fh, data) => {
-                self.files.insert(self.handles[fh].clone(), data.clone());
-                self.say(&done(Code::Ok));
-            }
-            Asked::Close(fh) => {
-                let known = self.handles.remove(fh).is_some();
-                self.say(&done(if known { Code::Ok } else { Code::FhInval }));
-            }
-            Asked::Del(path) => {
-                let known = self.files.remove(path).is_some();
-                self.say(&done(if known { Code::Ok } else { Code::NameInval }));
-            }
-            _ => self.say(&done(Code::Ok)),
+        let extended = self.session.as_ref().is_some_and(|session| session.acks.is_some());
+        let body = self.cell().execute(op, xid, asked, extended);
+        // Both ways of reading are answered alike.
+        self.push(if op == Op::GetMeta { Op::Get } else { op }, body);
+    }
+
+    /// Tells of an event.
+    fn tell(&mut self, fh: u64, events: EventMask) {
+        let mut message = body(&Answer::Event { fh, events });
+        if self.session.as_ref().is_some_and(|session| session.acks.is_some()) {
+            let mut cell = self.cell();
+            cell.serial += 1;
+            let path = cell.handles[&fh].clone();
+            let sequencer = events.contains(EventMask::LOCKED).then(|| cell.grant(fh, false));
+            let detail = EventDetail {
+                serial: cell.serial,
+                version: cell.files.get(&path).map_or(0, |data| data.len() as u64),
+                sequencer: sequencer.as_ref().map(|held| held.on_wire(&path)),
+            };
+            let mut buffer = [0; 512];
+            let mut out = Writer::new(&mut buffer);
+            detail.emit(&mut out).unwrap();
+            message.extend_from_slice(out.written());
         }
+        self.push(Op::Event, message);
     }
 
     fn say(&mut self, answer: &Answer<'_>) {
         self.push(answer.op(), body(answer));
     }
 
-    fn push(&mut self, op: Op, body: Vec<u8>) {
+    pub(super) fn push(&mut self, op: Op, body: Vec<u8>) {
+        self.record(op, &body);
         if let Some(session) = &mut self.session {
             // Each message has a name of its own.
             let xid = session.sender.next_number();
@@ -408,11 +495,19 @@ impl Work {
         }
     }
 
-    fn one_shot(&self, to: SocketAddr, sid: u64, op: Op, xid: u64, body: &[u8], number: u64) {
+    pub(super) fn one_shot(&self, to: SocketAddr, sid: u64, op: Op, xid: u64, body: &[u8], number: u64) {
         let mut buffer = [0; MAX_PACKET];
         let seal = Seal { sid, user: USER.as_bytes(), key: &key() };
         let len = seal.emit(Part::Only { xid, op }, number, body, &mut buffer).unwrap();
         self.socket.send_to(&buffer[..len], to).ok();
+    }
+
+    /// Sends a packet of an extended session that is not one of its stream.
+    pub(super) fn send_loose(&self, session: &Session, part: Part, number: u64, body: &[u8]) {
+        let (mut buffer, key) = ([0; MAX_PACKET], key());
+        let seal = Seal { sid: session.sid, user: USER.as_bytes(), key: &key };
+        let len = seal.emit_with(session.rider(true), part, number, body, &mut buffer).unwrap();
+        self.socket.send_to(&buffer[..len], session.client).ok();
     }
 
     fn noise(&self, count: usize) {
@@ -431,9 +526,17 @@ impl Work {
         let key = key();
         let seal = Seal { sid: session.sid, user: USER.as_bytes(), key: &key };
         while let Some(cut) = session.sender.poll(now) {
-            let piece = &session.sender.get(cut.index).unwrap().body[cut.range];
-            let len = seal.emit(cut.part, cut.number, piece, &mut buffer).unwrap();
+            let message = session.sender.get(cut.index).unwrap();
+            let rider = session.rider(false).filter(|_| message.op != Op::NewSess);
+            let piece = &message.body[cut.range];
+            let len = seal.emit_with(rider, cut.part, cut.number, piece, &mut buffer).unwrap();
             self.socket.send_to(&buffer[..len], session.client).ok();
+        }
+        let due = session.acks.is_some_and(|acks| acks.is_due(now));
+        if due {
+            session.acks = Some(Acknowledger::default());
+            let session = self.session.as_ref().unwrap();
+            self.send_loose(session, Part::Only { xid: 0, op: Op::Ack }, 0, &[]);
         }
     }
 }
@@ -452,6 +555,14 @@ impl Asked {
                 Self::Lock { fh, shared: flags.contains(LockFlags::SHARED), wait }
             }
             Request::Unlock { fh } => Self::Unlock(fh),
+            Request::GetSequencer { fh } => Self::GetSequencer(fh),
+            Request::CheckSequencer { sequencer } => {
+                Self::CheckSequencer(sequencer.inode, sequencer.generation)
+            }
+            Request::PutFenced { fh, data, sequencer } => {
+                Self::PutFenced(fh, sequencer.generation, data.to_vec())
+            }
+            Request::DelFenced { path, sequencer } => Self::DelFenced(text(path), sequencer.generation),
             Request::EndSess => Self::EndSess,
             Request::Nop => Self::Nop,
             ref other => panic!("a client never asks {other:?} here"),
@@ -463,18 +574,16 @@ fn key() -> Key {
     Key::new(KEY.as_bytes()).unwrap()
 }
 
-fn body(answer: &Answer<'_>) -> Vec<u8> {
+pub(super) fn body(answer: &Answer<'_>) -> Vec<u8> {
     let mut buffer = vec![0; MAX_MESSAGE];
     let mut out = Writer::new(&mut buffer);
     answer.emit(&mut out).unwrap();
     out.written().to_vec()
 }
 
-fn names<'a>(paths: impl Iterator<Item = &'a String>) -> Vec<u8> {
-    let mut buffer = vec![0; MAX_MESSAGE];
+fn refusal(master: &Master) -> Vec<u8> {
+    let mut buffer = [0; 64];
     let mut out = Writer::new(&mut buffer);
-    for path in paths {
-        dirent::emit(path.trim_start_matches('/').as_bytes(), &mut out).unwrap();
-    }
+    master.emit(&mut out).unwrap();
     out.written().to_vec()
 }
