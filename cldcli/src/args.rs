@@ -1,12 +1,14 @@
 //! The command line.
 
+use std::env;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
-use cldc_udp::LockKind;
+use cldc_udp::{LockKind, Sequencer};
 
 use crate::command::{Command, Path};
 use crate::output::Format;
@@ -54,6 +56,10 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", value_parser = seconds, global = true)]
     pub(crate) timeout: Option<Duration>,
 
+    /// The lease to ask for, 2 to 600: so long locks outlive a client that has died [default: 30]
+    #[arg(long, value_name = "SECONDS", value_parser = lease, global = true)]
+    pub(crate) lease: Option<Duration>,
+
     /// Print JSON, one object on a line; errors too
     #[arg(long, global = true)]
     json: bool,
@@ -77,12 +83,17 @@ enum Action {
     /// Print a file as it is
     Get { path: OsString },
     /// Write standard input to a file; create it if it does not exist
-    Put { path: OsString },
+    Put {
+        /// Only if this lock is still held; - is that of CLD_SEQUENCER
+        #[arg(long, value_name = "SEQUENCER", value_parser = sequencer())]
+        sequencer: Option<Sequencer>,
+        path: OsString,
+    },
     /// Show what a file or directory is
     Stat { path: OsString },
     /// Tell of each change of a file or directory, until interrupted
     Watch { path: OsString },
-    /// Run COMMAND while the lock of a file is held; kill it if the lock is lost
+    /// Run COMMAND, with CLD_SEQUENCER, while the lock of a file is held; kill it if the lock is lost
     Lock(UnderLock),
     /// As lock, but do not wait for a lock that others hold
     Trylock(UnderLock),
@@ -103,7 +114,18 @@ enum Action {
     /// Make a directory
     Mkdir { path: OsString },
     /// Delete a file or an empty directory
-    Rm { path: OsString },
+    Rm {
+        /// Only if this lock is still held; - is that of CLD_SEQUENCER
+        #[arg(long, value_name = "SEQUENCER", value_parser = sequencer())]
+        sequencer: Option<Sequencer>,
+        path: OsString,
+    },
+    /// Tell by the exit status whether the lock that a sequencer is of is still held
+    CheckSequencer {
+        /// As in CLD_SEQUENCER; - is that
+        #[arg(value_parser = sequencer(), allow_hyphen_values = true)]
+        sequencer: Sequencer,
+    },
     /// Start a server, show what it does, and check that it does it
     #[cfg(feature = "demo")]
     Demo,
@@ -138,7 +160,11 @@ pub(crate) enum Task {
     /// One command.
     One(Command),
     /// Standard input to a file.
-    Put(Path),
+    Put { path: Path, fence: Option<Sequencer> },
+    /// Deletes a file.
+    Rm { path: Path, fence: Option<Sequencer> },
+    /// Asks whether a sequencer stands.
+    Check(Sequencer),
     /// A command under a lock.
     Locked { path: Path, kind: LockKind, wait: bool, program: OsString, arguments: Vec<OsString> },
     /// The demonstration.
@@ -165,7 +191,9 @@ impl Arguments {
             Action::Ls { path } => Command::Ls(path.as_ref().map(bytes)),
             Action::Cat { path } => Command::Cat(bytes(path)),
             Action::Get { path } => Command::Get(bytes(path)),
-            Action::Put { path } => return Task::Put(bytes(path)),
+            Action::Put { path, sequencer } => {
+                return Task::Put { path: bytes(path), fence: sequencer.clone() };
+            }
             Action::Stat { path } => Command::Stat(bytes(path)),
             Action::Watch { path } => Command::Watch(bytes(path)),
             Action::Lock(under) => return locked(under, true),
@@ -175,7 +203,10 @@ impl Arguments {
                 Command::CopyOut { remote: bytes(remote), local: bytes(local) }
             }
             Action::Mkdir { path } => Command::Mkdir(bytes(path)),
-            Action::Rm { path } => Command::Rm(bytes(path)),
+            Action::Rm { path, sequencer } => {
+                return Task::Rm { path: bytes(path), fence: sequencer.clone() };
+            }
+            Action::CheckSequencer { sequencer } => return Task::Check(sequencer.clone()),
             #[cfg(feature = "demo")]
             Action::Demo => return Task::Demo,
             Action::Help => return Task::Help,
@@ -223,6 +254,34 @@ fn seconds(text: &str) -> Result<Duration, String> {
     }
 }
 
+/// What servers grant.
+fn lease(text: &str) -> Result<Duration, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (2.0..=600.0).contains(&seconds) => Ok(Duration::from_secs_f64(seconds)),
+        _ => Err("give a number of seconds from 2 to 600".into()),
+    }
+}
+
+/// Where the command under a lock finds the lock's sequencer.
+pub(crate) const SEQUENCER: &str = "CLD_SEQUENCER";
+
+fn sequencer() -> impl TypedValueParser<Value = Sequencer> {
+    OsStringValueParser::new().try_map(|text| shown(text, env::var_os(SEQUENCER)))
+}
+
+/// A sequencer as it was given, or that of the environment.
+fn shown(text: OsString, environment: Option<OsString>) -> Result<Sequencer, String> {
+    let text = match text.to_str() {
+        Some("-") => environment.ok_or_else(|| {
+            format!(
+                "{SEQUENCER} is not set: it is for commands under 'cldcli lock', if the server has sequencers"
+            )
+        })?,
+        _ => text,
+    };
+    Sequencer::try_from(text.as_os_str()).map_err(|error| error.to_string())
+}
+
 fn after_help() -> String {
     let mut text = String::from("Exit status:\n");
     for (number, meaning) in status::TABLE {
@@ -264,10 +323,11 @@ mod tests {
 
     #[test]
     fn options_stand_before_or_after_the_command() {
-        let arguments = read("cldcli ls -h a:1 /d --json --timeout 2.5").unwrap();
+        let arguments = read("cldcli ls -h a:1 /d --json --timeout 2.5 --lease 2").unwrap();
         assert_eq!(arguments.task(), Task::One(Command::Ls(Some(b"/d".into()))));
         assert_eq!(arguments.options.format(), Format::Json);
         assert_eq!(arguments.options.deadline(), Duration::from_millis(2500));
+        assert_eq!(arguments.options.lease, Some(Duration::from_secs(2)));
     }
 
     #[test]
@@ -288,6 +348,32 @@ mod tests {
     }
 
     #[test]
+    fn a_sequencer_is_given_or_that_of_the_environment() {
+        let held = || "x:51:3:/a b".parse::<Sequencer>().unwrap();
+        assert_eq!(shown("x:51:3:/a b".into(), None), Ok(held()));
+        assert_eq!(shown("-".into(), Some("x:51:3:/a b".into())), Ok(held()));
+        assert!(shown("-".into(), None).unwrap_err().contains("CLD_SEQUENCER is not set"));
+        assert!(shown("x:51".into(), Some("x:51:3:/a b".into())).unwrap_err().contains("fields are missing"));
+        let odd = OsString::from_vec(b"s:1:2:/\xff".to_vec());
+        assert_eq!(shown(odd, None).unwrap().path, b"/\xff");
+    }
+
+    #[test]
+    fn what_changes_files_takes_a_fence() {
+        let fence = || "s:1:2:/l".parse::<Sequencer>().ok();
+        assert_eq!(
+            task("cldcli put /a --sequencer s:1:2:/l"),
+            Task::Put { path: b"/a".into(), fence: fence() }
+        );
+        assert_eq!(
+            task("cldcli rm --sequencer s:1:2:/l /a"),
+            Task::Rm { path: b"/a".into(), fence: fence() }
+        );
+        assert_eq!(task("cldcli rm /a"), Task::Rm { path: b"/a".into(), fence: None });
+        assert_eq!(task("cldcli check-sequencer s:1:2:/l"), Task::Check(fence().unwrap()));
+    }
+
+    #[test]
     fn what_is_wrong_is_refused() {
         for line in [
             "cldcli -h a",
@@ -299,6 +385,12 @@ mod tests {
             "cldcli --timeout 0",
             "cldcli --timeout nan",
             "cldcli --timeout 1e99",
+            "cldcli --lease 1.9",
+            "cldcli --lease 601",
+            "cldcli --lease nan",
+            "cldcli check-sequencer",
+            "cldcli check-sequencer y:1:2:/l",
+            "cldcli put --sequencer x:1:2 /a",
             "cldcli make",
             "cldcli -v",
             "cldcli cat",

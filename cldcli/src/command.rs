@@ -79,7 +79,7 @@ Commands (DIR and FILE without a leading / are in the working directory):
   list locks            list the locks that are held or asked for
   help                  this list
   quit, exit            end the session, which releases its locks
-From the shell only: put PATH < FILE; lock PATH -- COMMAND; see cldcli --help.
+From the shell only: put PATH < FILE; lock PATH -- COMMAND; check-sequencer SEQUENCER; see cldcli --help.
 ";
 
 /// Reads a line. A blank line and a comment are no command.

@@ -29,10 +29,15 @@ pub(crate) fn connect(options: &Options, notes: Notes) -> Result<Client, Failure
     let servers = servers(&hosts(options)?, options.deadline())?;
     notes.tell(1, format_args!("servers: {servers:?}"));
     let left = options.deadline().saturating_sub(begun.elapsed());
-    let how = cldc_udp::Options::new(options.user.as_str(), key).servers(servers).timeout(left);
+    let mut how = cldc_udp::Options::new(options.user.as_str(), key).servers(servers).timeout(left);
+    if let Some(lease) = options.lease {
+        how = how.lease(lease);
+    }
     let client = Client::connect(how).map_err(NoSession::Connect)?;
     if let Some(server) = client.server() {
-        notes.tell(1, format_args!("session {:016X} with {server}", client.sid()));
+        let lease = client.terms().lease.as_secs_f64();
+        let kind = client.epoch().map_or("plain".into(), |epoch| format!("epoch {epoch}"));
+        notes.tell(1, format_args!("session {:016X} with {server}, {kind}, lease {lease} s", client.sid()));
     }
     Ok(client.with_timeout(options.deadline()))
 }
@@ -103,9 +108,9 @@ mod tests {
 
     #[test]
     fn every_host_has_its_turn_before_any_has_a_second_one() {
-        let hosts = [addresses(&[1, 2, 3]), addresses(&[4]), addresses(&[1, 5, 6, 7])];
+        let hosts = [addresses(&[1, 2, 3]), addresses(&[4]), addresses(&[1, 5, 6, 7, 8, 9])];
         let chosen = choose(&hosts.iter().map(Vec::as_slice).collect::<Vec<_>>());
-        assert_eq!(chosen, addresses(&[1, 4, 2, 5, 3]));
+        assert_eq!(chosen, addresses(&[1, 4, 2, 5, 3, 6, 7, 8]));
         assert_eq!(choose(&[]), []);
     }
 

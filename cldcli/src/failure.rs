@@ -42,7 +42,7 @@ pub(crate) enum Failure {
     #[error("cannot have the lock of {path}: {}", words(.error))]
     NoLock { path: String, error: Error },
     /// The lock is not certain any more.
-    #[error("the lock of {0} is lost, or its lease in jeopardy: the command has been killed")]
+    #[error("the lock of {0} is lost, or its lease about to end: the command has been killed")]
     LockLost(String),
     /// The command under the lock did not start.
     #[error("cannot run {command}: {error}")]
@@ -155,6 +155,7 @@ fn code(error: &Error) -> Option<Code> {
     match error {
         Error::Server(code) => Some(*code),
         Error::Timeout { .. } | Error::SessionLost => Some(Code::Timeout),
+        Error::Unsupported => Some(Code::Unsupported),
         _ => None,
     }
 }
@@ -191,6 +192,7 @@ fn advice(code: Code) -> Option<&'static str> {
         Code::InodeInval | Code::FhInval => "the file has been deleted meanwhile",
         Code::ModeInval => "a directory where a file is needed, or a file where a directory is needed",
         Code::DbErr => "the server's log says why; Hail's server says so of a missing parent directory too",
+        Code::Stale => "its lock has been released or has gone to another holder, and nothing was changed",
         Code::TooLarge => "a file holds 131072 bytes at most",
         _ => return None,
     })
@@ -204,6 +206,7 @@ fn status(error: &Error) -> Status {
         Error::Call(CallError::Path) => Status::NotFound,
         Error::Call(CallError::TooLarge) => Status::Unfit,
         Error::Call(_) | Error::Io(_) => Status::Unavailable,
+        Error::Unsupported => Status::Unavailable,
         Error::Config(_) => Status::Usage,
         _ => Status::Defect,
     }
@@ -214,7 +217,8 @@ fn server_status(code: Code) -> Status {
         Code::NameInval | Code::InodeInval | Code::FhInval => Status::NotFound,
         Code::ModeInval | Code::InodeExists | Code::DirNotEmpty | Code::TooLarge => Status::Unfit,
         Code::LockConflict | Code::LockPending | Code::LockInval => Status::NoLock,
-        Code::DbErr | Code::Oom | Code::InternalErr | Code::Limit => Status::Unavailable,
+        Code::Stale => Status::Stale,
+        Code::DbErr | Code::Oom | Code::InternalErr | Code::Limit | Code::Unsupported => Status::Unavailable,
         Code::SessInval | Code::SigInval | Code::Timeout => Status::SessionLost,
         _ => Status::Defect,
     }
@@ -253,6 +257,10 @@ mod tests {
         assert_eq!(refused(Code::NameInval).status(), Status::NotFound);
         assert_eq!(refused(Code::DirNotEmpty).status(), Status::Unfit);
         assert_eq!(refused(Code::Limit).status(), Status::Unavailable);
+        assert_eq!(refused(Code::Stale).status(), Status::Stale);
+        let plain = Failure::call("put")(Error::Unsupported);
+        assert_eq!(plain.status(), Status::Unavailable);
+        assert!(plain.line().contains("1168: not supported by this server"), "{}", plain.line());
     }
 
     #[test]

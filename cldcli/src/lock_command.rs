@@ -1,6 +1,5 @@
 //! `lock PATH -- COMMAND`: a program that runs only while a lock is held.
 
-use std::ffi::OsString;
 use std::io::{self, IsTerminal};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
@@ -8,31 +7,41 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cldc_udp::Error;
 use cldc_udp::blocking::Lock;
+use cldc_udp::{Error, Sequencer};
 use rustix::io::Errno;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid};
 
+use crate::args::SEQUENCER;
 use crate::failure::Failure;
 use crate::signals::Listening;
 use crate::status::Status;
 
-/// How long a program has between SIGTERM and SIGKILL when its lock is lost. The client gives its lease up 1.2 s before
-/// the server does, if the clocks agree (60 s, less 1 % for each clock).
+/// How long a program has between SIGTERM and SIGKILL, at most.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// How soon the loss of the lock, and a signal, are noticed.
 const GLANCE: Duration = Duration::from_millis(50);
 
+/// How long a program has between SIGTERM and SIGKILL, under a lease of this length.
+///
+/// It is told to end when so much of the lease is left, so that it is dead before the server can give the lock to
+/// others. What the client counts less than the server would not do for that: that is for clocks that differ, and with
+/// a lease of 30 s it is 0.6 s, with one of 2 s 40 ms. An eighth of a short lease is left only when renewing it has
+/// failed for long: that is begun at a third.
+pub(crate) fn last_words(lease: Duration) -> Duration {
+    LAST_WORDS.min(lease / 8)
+}
+
 /// A lock as far as its holder is concerned.
 pub(crate) trait Held {
-    /// Whether it is held for certain at this moment.
-    fn is_safe(&self) -> bool;
+    /// For how long it is held for certain, if nothing renews the lease.
+    fn safe_for(&self) -> Duration;
 }
 
 impl Held for Lock {
-    fn is_safe(&self) -> bool {
-        Lock::is_safe(self)
+    fn safe_for(&self) -> Duration {
+        Lock::safe_for(self)
     }
 }
 
@@ -63,27 +72,39 @@ pub(crate) fn obtain<L: Send + 'static>(
     }
 }
 
-/// Runs a program, and kills it if the lock is not certain any more. Signals are passed on.
+/// Lets a program know its lock's sequencer; without one, not that of another lock either.
+pub(crate) fn show(command: &mut Command, sequencer: Option<Sequencer>) {
+    match sequencer {
+        Some(sequencer) => command.env(SEQUENCER, sequencer.to_os_string()),
+        None => command.env_remove(SEQUENCER),
+    };
+}
+
+/// Runs a program, and kills it if the lock is lost, or would not outlive the program's last words. Signals are passed
+/// on.
 ///
 /// # Errors
 /// [`Failure::Spawn`], [`Failure::LockLost`].
 pub(crate) fn run(
     path: &str,
     lock: &impl Held,
-    program: &OsString,
-    arguments: &[OsString],
+    last_words: Duration,
+    command: Command,
     signals: &Listening,
 ) -> Result<Status, Failure> {
-    let spawn = |error| Failure::Spawn { command: program.to_string_lossy().into(), error };
-    let mut running = Running::start(program, arguments).map_err(spawn)?;
+    let name = command.get_program().to_string_lossy().into_owned();
+    let spawn = |error| Failure::Spawn { command: name.clone(), error };
+    let mut running = Running::start(command).map_err(spawn)?;
+    // Both ends of the last words are noticed a little late.
+    let enough = last_words + 2 * GLANCE;
     let mut killed_at: Option<Instant> = None;
     while !running.has_ended(GLANCE) {
         match killed_at {
-            None if !lock.is_safe() => {
+            None if lock.safe_for() <= enough => {
                 running.signal(Signal::TERM);
                 killed_at = Some(Instant::now());
             }
-            Some(at) if at.elapsed() >= LAST_WORDS => running.signal(Signal::KILL),
+            Some(at) if at.elapsed() >= last_words => running.signal(Signal::KILL),
             _ => {}
         }
         while let Some(signal) = signals.next().and_then(Signal::from_named_raw) {
@@ -117,10 +138,8 @@ struct Running {
 }
 
 impl Running {
-    fn start(program: &OsString, arguments: &[OsString]) -> io::Result<Self> {
+    fn start(mut command: Command) -> io::Result<Self> {
         let own_group = !io::stdin().is_terminal();
-        let mut command = Command::new(program);
-        command.args(arguments);
         if own_group {
             command.process_group(0);
         }
@@ -171,6 +190,9 @@ mod tests {
     use super::*;
     use crate::signals::Signals;
 
+    /// What a program has under a long lease.
+    const LONG: Duration = LAST_WORDS;
+
     /// A lock that is safe for so many looks.
     struct Safe(Cell<u32>);
 
@@ -181,24 +203,35 @@ mod tests {
     }
 
     impl Held for Safe {
-        fn is_safe(&self) -> bool {
+        fn safe_for(&self) -> Duration {
             let left = self.0.get();
             self.0.set(left.saturating_sub(1));
-            left > 0
+            if left > 0 { Duration::MAX } else { Duration::ZERO }
         }
     }
 
-    fn sh(lock: &Safe, script: &str) -> Result<Status, Failure> {
+    /// A lock whose lease is not renewed any more.
+    struct Ending(Instant);
+
+    impl Held for Ending {
+        fn safe_for(&self) -> Duration {
+            self.0.saturating_duration_since(Instant::now())
+        }
+    }
+
+    fn sh(lock: &impl Held, last_words: Duration, script: &str) -> Result<Status, Failure> {
         let signals = Signals::start().unwrap();
-        run("/a", lock, &"/bin/sh".into(), &["-c".into(), script.into()], &signals.listen())
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        run("/a", lock, last_words, command, &signals.listen())
     }
 
     #[test]
     fn the_commands_status_is_ours() {
         let lock = Safe::for_looks(u32::MAX);
-        assert_eq!(sh(&lock, "exit 0").unwrap().number(), 0);
-        assert_eq!(sh(&lock, "exit 7").unwrap().number(), 7);
-        assert_eq!(sh(&lock, "kill -9 $$").unwrap().number(), 137);
+        assert_eq!(sh(&lock, LONG, "exit 0").unwrap().number(), 0);
+        assert_eq!(sh(&lock, LONG, "exit 7").unwrap().number(), 7);
+        assert_eq!(sh(&lock, LONG, "kill -9 $$").unwrap().number(), 137);
     }
 
     #[test]
@@ -207,7 +240,7 @@ mod tests {
         let told = folder.path().join("told");
         let script =
             format!("trap 'echo yes > {}; exit 0' TERM; while :; do sleep 0.01; done", told.display());
-        let failure = sh(&Safe::for_looks(8), &script).unwrap_err();
+        let failure = sh(&Safe::for_looks(8), LONG, &script).unwrap_err();
         assert_eq!(failure.status(), Status::LockLost);
         assert_eq!(std::fs::read_to_string(told).unwrap(), "yes\n");
     }
@@ -219,19 +252,53 @@ mod tests {
         let script =
             format!("exec 2> /dev/null; trap '' TERM; sleep 600 & echo $! > {}; wait; wait", file.display());
         let begun = Instant::now();
-        assert_eq!(sh(&Safe::for_looks(8), &script).unwrap_err().status(), Status::LockLost);
+        assert_eq!(sh(&Safe::for_looks(8), LONG, &script).unwrap_err().status(), Status::LockLost);
         assert!(begun.elapsed() >= LAST_WORDS);
         let pid: i32 = std::fs::read_to_string(file).unwrap().trim().parse().unwrap();
-        // It may be a zombie until init has looked after it.
-        let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        assert!(state.is_empty() || state.contains(") Z "), "{state}");
+        // A signal takes its time, and it may be a zombie until init has looked after it.
+        let state = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        while !(state().is_empty() || state().contains(") Z ")) {
+            assert!(begun.elapsed() < Duration::from_secs(20), "{}", state());
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    #[test]
+    fn a_command_is_dead_before_the_lease_ends_listening_or_not() {
+        for script in ["while :; do sleep 0.01; done", "trap '' TERM; while :; do sleep 0.01; done"] {
+            let end = Instant::now() + Duration::from_secs(2);
+            let failure = sh(&Ending(end), last_words(Duration::from_secs(4)), script).unwrap_err();
+            assert_eq!(failure.status(), Status::LockLost);
+            assert!(Instant::now() < end, "{script}");
+        }
+    }
+
+    #[test]
+    fn a_command_gets_its_own_locks_sequencer_or_none() {
+        let shown = |sequencer: Option<&str>| {
+            let mut command = Command::new("true");
+            show(&mut command, sequencer.map(|text| text.parse().unwrap()));
+            let set = command.get_envs().find(|(name, _)| *name == "CLD_SEQUENCER");
+            set.unwrap().1.map(|text| text.to_str().unwrap().to_owned())
+        };
+        assert_eq!(shown(Some("x:51:3:/l")).unwrap(), "x:51:3:/l");
+        // Removed: whatever the surroundings have is not passed on.
+        assert_eq!(shown(None), None);
+    }
+
+    #[test]
+    fn last_words_are_a_small_part_of_a_short_lease() {
+        let seconds = Duration::from_secs_f64;
+        assert_eq!(last_words(seconds(2.0)), seconds(0.25));
+        assert_eq!(last_words(seconds(30.0)), seconds(1.0));
+        assert_eq!(last_words(seconds(600.0)), seconds(1.0));
     }
 
     #[test]
     fn a_command_that_cannot_run_says_why() {
         let lock = Safe::for_looks(u32::MAX);
         let signals = Signals::start().unwrap().listen();
-        let status = |program: &str| run("/a", &lock, &program.into(), &[], &signals).unwrap_err().status();
+        let status = |program| run("/a", &lock, LONG, Command::new(program), &signals).unwrap_err().status();
         assert_eq!(status("/no/such/command").number(), 127);
         assert_eq!(status("/etc/passwd").number(), 126);
     }

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use cldc_udp::blocking::{Client, Events, File, Lock};
-use cldc_udp::{Code, Contents, Error, EventMask, FileEvent, LockKind, OpenMode, Result};
+use cldc_udp::{Code, Contents, Error, EventMask, FileEvent, LockKind, OpenMode, Result, Sequencer};
 
 /// How long a place in a lock's queue is kept: until the session ends.
 const QUEUE: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -20,8 +20,11 @@ pub(crate) trait Remote {
     /// Opens a file or directory, or creates it.
     fn open(&self, path: &[u8], mode: OpenMode, events: EventMask) -> Result<Self::File>;
 
-    /// Deletes a file or an empty directory.
-    fn remove(&self, path: &[u8]) -> Result<()>;
+    /// Deletes a file or an empty directory; with a fence, only if that stands.
+    fn remove(&self, path: &[u8], fence: Option<&Sequencer>) -> Result<()>;
+
+    /// Whether a sequencer stands.
+    fn check_sequencer(&self, sequencer: &Sequencer) -> Result<bool>;
 
     /// What happens from now on to open files.
     fn events(&self) -> Self::Events;
@@ -32,8 +35,8 @@ pub(crate) trait RemoteFile {
     /// Reads all of it, and about it.
     fn read(&self) -> Result<Contents>;
 
-    /// Replaces the contents.
-    fn write(&self, data: &[u8]) -> Result<()>;
+    /// Replaces the contents; with a fence, only if that stands.
+    fn write(&self, data: &[u8], fence: Option<&Sequencer>) -> Result<()>;
 
     /// Takes the lock or, if it may wait, a place in its queue. If it may not, a lock held by others is
     /// [`Code::LockConflict`].
@@ -72,8 +75,15 @@ impl Remote for Client {
         Ok(OpenFile { file, lock: Arc::new(Mutex::new(Locking::Failed)) })
     }
 
-    fn remove(&self, path: &[u8]) -> Result<()> {
-        Client::remove(self, path)
+    fn remove(&self, path: &[u8], fence: Option<&Sequencer>) -> Result<()> {
+        match fence {
+            Some(sequencer) => Client::remove_fenced(self, path, sequencer),
+            None => Client::remove(self, path),
+        }
+    }
+
+    fn check_sequencer(&self, sequencer: &Sequencer) -> Result<bool> {
+        Client::check_sequencer(self, sequencer)
     }
 
     fn events(&self) -> Events {
@@ -119,8 +129,11 @@ impl RemoteFile for OpenFile {
         self.file.read()
     }
 
-    fn write(&self, data: &[u8]) -> Result<()> {
-        self.file.write(data)
+    fn write(&self, data: &[u8], fence: Option<&Sequencer>) -> Result<()> {
+        match fence {
+            Some(sequencer) => self.file.write_fenced(sequencer, data),
+            None => self.file.write(data),
+        }
     }
 
     fn lock(&mut self, kind: LockKind, wait: bool) -> Result<Standing> {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::ffi::OsString;
 use std::io::{self, IsTerminal, Write};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
@@ -54,12 +54,20 @@ fn perform(arguments: &Arguments) -> Result<Status, Failure> {
     match arguments.task() {
         Task::Commands => commands(options),
         Task::One(command) => one(options, |shell, until| shell.execute(command, until)),
-        Task::Put(path) => {
+        Task::Put { path, fence } => {
             let data = read_limited(io::stdin()).map_err(Failure::local("cannot read standard input"))?;
-            one(options, |shell, _| shell.put(&path, &data).map(|()| Next::Quit))
+            one(options, |shell, _| shell.put(&path, &data, fence.as_ref()).map(|()| Next::Quit))
+        }
+        Task::Rm { path, fence } => {
+            one(options, |shell, _| shell.rm(&path, fence.as_ref()).map(|()| Next::Quit))
+        }
+        Task::Check(sequencer) => {
+            one(options, |shell, _| shell.check_sequencer(&sequencer).map(|()| Next::Quit))
         }
         Task::Locked { path, kind, wait, program, arguments } => {
-            locked(options, &path, kind, wait, &program, &arguments)
+            let mut command = process::Command::new(program);
+            command.args(arguments);
+            locked(options, &path, kind, wait, command)
         }
         #[cfg(feature = "demo")]
         Task::Demo => crate::demo::run(),
@@ -133,8 +141,7 @@ fn locked(
     path: &[u8],
     kind: LockKind,
     wait: bool,
-    program: &OsString,
-    arguments: &[OsString],
+    mut command: process::Command,
 ) -> Result<Status, Failure> {
     let session = Session::open(options)?;
     let signals = session.signals.listen();
@@ -143,8 +150,12 @@ fn locked(
     session.notes.tell(1, format_args!("asking for the lock of {name}"));
     let client = session.client.clone();
     let ask = move || take_lock(&client, &path, kind, wait);
+    let last_words = lock_command::last_words(session.client.terms().lease);
     let done = lock_command::obtain(&name, ask, &signals).and_then(|lock| match lock {
-        Ok(lock) => lock_command::run(&name, &lock, program, arguments, &signals),
+        Ok(lock) => {
+            lock_command::show(&mut command, lock.sequencer());
+            lock_command::run(&name, &lock, last_words, command, &signals)
+        }
         Err(status) => Ok(status),
     });
     // This releases the lock too.

@@ -67,7 +67,7 @@ impl<R: Remote, W: Write> Shell<R, W> {
             Command::CopyIn { local, remote } => self.copy_in(&local, &remote),
             Command::CopyOut { remote, local } => self.copy_out(&remote, &local),
             Command::Mkdir(path) => self.mkdir(&path),
-            Command::Rm(path) => self.rm(&path),
+            Command::Rm(path) => self.rm(&path, None),
             Command::Lock { path, kind, wait } => self.lock(&path, kind, wait),
             Command::Unlock(path) => self.unlock(&path),
             Command::ListLocks => self.list_locks(),

@@ -25,9 +25,11 @@ pub(crate) enum Status {
     Deadline,
     /// The session was lost.
     SessionLost,
+    /// The sequencer is stale.
+    Stale,
     /// The lock could not be had.
     NoLock,
-    /// The lock was lost, or the lease in jeopardy, while the command ran.
+    /// The lock was lost, or the lease about to end, while the command ran.
     LockLost,
     /// The command under the lock cannot be executed.
     NotExecutable,
@@ -46,13 +48,14 @@ pub(crate) const TABLE: &[(&str, &str)] = &[
     ("64", "the command line is wrong"),
     ("65", "the file is of another kind, exists already, is not empty, or is too large"),
     ("66", "there is no such file, or the path is malformed"),
-    ("69", "the server failed, or reached a limit"),
+    ("69", "the server failed, reached a limit, or has no sequencers"),
     ("70", "an answer of the server made no sense, or the demonstration did not show what it claims"),
     ("74", "a file or stream on this machine cannot be read or written"),
     ("75", "the deadline passed (--timeout)"),
     ("76", "the session was lost"),
+    ("121", "the sequencer is stale: its lock is not held any more"),
     ("122", "lock, trylock: the lock could not be had"),
-    ("123", "lock, trylock: the lock was lost or in jeopardy; COMMAND has been killed"),
+    ("123", "lock, trylock: the lock was lost or its lease about to end; COMMAND has been killed"),
     ("126", "lock, trylock: COMMAND cannot be executed"),
     ("127", "lock, trylock: COMMAND does not exist"),
     ("128+N", "ended by signal N: cldcli, or COMMAND"),
@@ -71,6 +74,7 @@ impl Status {
             Self::LocalFile => 74,
             Self::Deadline => 75,
             Self::SessionLost => 76,
+            Self::Stale => 121,
             Self::NoLock => 122,
             Self::LockLost => 123,
             Self::NotExecutable => 126,

@@ -104,3 +104,42 @@ fn who_is_interrupted_in_the_queue_leaves_it() {
     assert_eq!(holder.end().0, 0);
     assert_eq!(server.run(&["trylock", "/a", "--", "true"]).status, 0);
 }
+
+#[test]
+fn the_command_finds_its_sequencer_and_may_write_with_it_while_the_lock_is_held() {
+    let server = server();
+    let script = "echo $CLD_SEQUENCER; cat; exec sleep 600";
+    let cldcli = env!("CARGO_BIN_EXE_cldcli");
+    let write =
+        format!("{cldcli} check-sequencer - && echo mine | {cldcli} put --sequencer - /b && {script}");
+    let mut holder = server.spawn(&["--lease", "20", "lock", "/a", "--", "sh", "-c", &write]);
+    let sequencer = holder.line().trim_end().to_owned();
+    assert!(sequencer.starts_with("x:") && sequencer.ends_with(":/a"), "{sequencer}");
+    let fenced = |args: &[&str]| server.feed(args, b"late").status;
+    assert_eq!(fenced(&["check-sequencer", &sequencer]), 0);
+    assert_eq!(fenced(&["put", "--sequencer", &sequencer, "/c"]), 0);
+    holder.signal(Signal::TERM);
+    assert_eq!(holder.wait().0, 143);
+
+    assert_eq!(fenced(&["check-sequencer", &sequencer]), 121);
+    let late = server.feed(&["put", "--sequencer", &sequencer, "/b"], b"late");
+    assert_eq!(late.status, 121);
+    assert!(late.err.contains("1166: Stale sequencer (STALE)"), "{}", late.err);
+    assert_eq!(fenced(&["rm", "--sequencer", &sequencer, "/b"]), 121);
+    assert_eq!(server.run(&["get", "/b"]).text(), "mine\n");
+    assert_eq!(fenced(&["put", "--sequencer", &sequencer, "/new"]), 121);
+    assert_eq!(server.run(&["ls"]).text(), "a\nb\nc\n", "nothing was created for what was refused");
+}
+
+#[test]
+fn a_shared_locks_sequencer_says_so_and_another_locks_is_not_passed_on() {
+    let server = server();
+    let shared = server.run(&["lock", "--shared", "/a", "--", "sh", "-c", "echo $CLD_SEQUENCER"]);
+    assert!(shared.text().starts_with("s:"), "{shared:?}");
+    let mut command = server.cldcli(&["lock", "/a", "--", "sh", "-c", "echo $CLD_SEQUENCER"]);
+    command.env("CLD_SEQUENCER", "x:1:1:/other");
+    assert!(common::run(command, b"").text().ends_with(":/a\n"));
+    assert_eq!(server.run(&["check-sequencer", "x:1"]).status, 64);
+    let unset = server.run(&["check-sequencer", "-"]);
+    assert!(unset.status == 64 && unset.err.contains("CLD_SEQUENCER is not set"), "{unset:?}");
+}

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use cldc_core::wire::dirent::Names;
 use cldc_core::wire::limits::MAX_PAYLOAD;
-use cldc_udp::{CallError, Contents, Error, EventMask, OpenMode};
+use cldc_udp::{CallError, Code, Contents, Error, EventMask, OpenMode, Sequencer};
 
 use super::{Shell, show};
 use crate::failure::Failure;
@@ -42,13 +42,17 @@ impl<R: Remote, W: Write> Shell<R, W> {
         self.output().stat(&Stat::new(&contents, kind, size))
     }
 
-    /// Replaces the contents of a file, and creates it if it does not exist.
-    pub(crate) fn put(&mut self, path: &[u8], data: &[u8]) -> Result<(), Failure> {
+    /// Replaces the contents of a file, and creates it if it does not exist; with a fence, only if that stands.
+    pub(crate) fn put(&mut self, path: &[u8], data: &[u8], fence: Option<&Sequencer>) -> Result<(), Failure> {
         let path = self.absolute(path);
         let failed = format!("cannot write path `{}'", show(&path));
         check_size(data).map_err(Failure::call(failed.as_str()))?;
+        if let Some(sequencer) = fence {
+            // So that nothing is created in vain, as a rule: what counts is the check in the write.
+            self.check_sequencer(sequencer)?;
+        }
         let file = self.open(&path, OpenMode::WRITE | OpenMode::CREATE)?;
-        file.write(data).map_err(Failure::call(failed))
+        file.write(data, fence).map_err(Failure::call(failed))
     }
 
     pub(super) fn copy_in(&mut self, local: &[u8], remote: &[u8]) -> Result<(), Failure> {
@@ -60,7 +64,7 @@ impl<R: Remote, W: Write> Shell<R, W> {
         check_size(&data).map_err(Failure::call(FAILED))?;
         let mode = OpenMode::WRITE | OpenMode::CREATE;
         let file = self.remote.open(&path, mode, EventMask::NONE).map_err(cannot_open(&path))?;
-        file.write(&data).map_err(Failure::call(FAILED))
+        file.write(&data, None).map_err(Failure::call(FAILED))
     }
 
     pub(super) fn copy_out(&mut self, remote: &[u8], local: &[u8]) -> Result<(), Failure> {
@@ -78,8 +82,17 @@ impl<R: Remote, W: Write> Shell<R, W> {
         made.map(drop).map_err(Failure::call(format!("mkdir({}) failed", show(path))))
     }
 
-    pub(super) fn rm(&mut self, path: &[u8]) -> Result<(), Failure> {
-        let removed = self.remote.remove(&self.absolute(path));
+    /// Fails if a sequencer is stale.
+    pub(crate) fn check_sequencer(&mut self, sequencer: &Sequencer) -> Result<(), Failure> {
+        let stands = self.remote.check_sequencer(sequencer);
+        stands
+            .and_then(|stands| if stands { Ok(()) } else { Err(Error::Server(Code::Stale)) })
+            .map_err(Failure::call(format!("sequencer {sequencer}")))
+    }
+
+    /// Deletes a file or an empty directory; with a fence, only if that stands.
+    pub(crate) fn rm(&mut self, path: &[u8], fence: Option<&Sequencer>) -> Result<(), Failure> {
+        let removed = self.remote.remove(&self.absolute(path), fence);
         removed.map_err(Failure::call(format!("rm({}) failed", show(path))))
     }
 

@@ -5,7 +5,9 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::time::Duration;
 
-use cldc_udp::{Contents, Error, EventMask, FileEvent, Handle, LockKind, Metadata, OpenMode, Result};
+use cldc_udp::{
+    Code, Contents, Error, EventMask, FileEvent, Handle, LockKind, Metadata, OpenMode, Result, Sequencer,
+};
 
 use crate::remote::{Remote, RemoteEvents, RemoteFile, Standing};
 
@@ -66,8 +68,15 @@ impl Remote for Scripted {
         Ok(ScriptedFile { session: self.clone(), path: path.to_vec(), standing: Standing::Failed })
     }
 
-    fn remove(&self, path: &[u8]) -> Result<()> {
-        self.ask(format!("remove {}", String::from_utf8_lossy(path))).map(drop)
+    fn remove(&self, path: &[u8], fence: Option<&Sequencer>) -> Result<()> {
+        self.ask(format!("remove {}{}", String::from_utf8_lossy(path), under(fence))).map(drop)
+    }
+
+    fn check_sequencer(&self, sequencer: &Sequencer) -> Result<bool> {
+        match self.ask(format!("check {sequencer}")) {
+            Err(Error::Server(Code::Stale)) => Ok(false),
+            checked => checked.map(|_| true),
+        }
     }
 
     fn events(&self) -> Self {
@@ -86,8 +95,8 @@ impl RemoteFile for ScriptedFile {
         }
     }
 
-    fn write(&self, data: &[u8]) -> Result<()> {
-        self.session.ask(format!("write {}", String::from_utf8_lossy(data))).map(drop)
+    fn write(&self, data: &[u8], fence: Option<&Sequencer>) -> Result<()> {
+        self.session.ask(format!("write {}{}", String::from_utf8_lossy(data), under(fence))).map(drop)
     }
 
     fn lock(&mut self, kind: LockKind, wait: bool) -> Result<Standing> {
@@ -109,11 +118,23 @@ impl RemoteFile for ScriptedFile {
     }
 }
 
+fn under(fence: Option<&Sequencer>) -> String {
+    fence.map(|sequencer| format!(" under {sequencer}")).unwrap_or_default()
+}
+
 impl RemoteEvents for Scripted {
     fn next(&mut self, _: Duration) -> Result<Option<FileEvent>> {
         Ok(match self.ask("next event".into())? {
+            Answer::Event(EventMask::MASTER_FAILOVER) => Some(FileEvent {
+                path: Vec::new(),
+                handle: FileEvent::SESSION,
+                events: EventMask::MASTER_FAILOVER,
+                version: None,
+                missed: 0,
+            }),
             Answer::Event(events) => {
-                Some(FileEvent { path: b"/a".to_vec(), handle: Handle(1), events, missed: 0 })
+                let (path, handle) = (b"/a".to_vec(), Handle(1));
+                Some(FileEvent { path, handle, events, version: Some(1), missed: 0 })
             }
             _ => None,
         })

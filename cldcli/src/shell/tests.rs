@@ -2,13 +2,14 @@
 
 use std::fs;
 
-use cldc_udp::{Code, Error, EventMask};
+use cldc_udp::{Code, Error, EventMask, Sequencer};
 
 use super::scripted::{Answer, Scripted};
 use super::*;
 use crate::command;
 use crate::output::Format;
 use crate::remote::Standing;
+use crate::status::Status;
 
 /// What lines of commands printed on standard output and on standard error, and what they asked for.
 struct Played {
@@ -248,4 +249,64 @@ fn help_and_quit_are_for_whoever_reads_the_commands() {
     assert_eq!(shell.execute(Command::Help, &until).unwrap(), Next::Help);
     assert_eq!(shell.execute(Command::Quit, &until).unwrap(), Next::Quit);
     assert!(out.is_empty());
+}
+
+/// What a call of the shell says when it fails, and what was asked for.
+fn fenced(
+    answers: Vec<Answer>,
+    act: impl FnOnce(&mut Shell<Scripted, Vec<u8>>, &Sequencer) -> Result<(), Failure>,
+) -> (Option<Failure>, Vec<String>) {
+    let session = Scripted::new(answers);
+    let mut shell = Shell::new(session.clone(), Output::new(Vec::new(), Format::Human));
+    let failure = act(&mut shell, &"x:51:3:/l".parse().unwrap()).err();
+    (failure, session.calls())
+}
+
+#[test]
+fn a_sequencer_goes_with_what_is_written_and_deleted() {
+    let (failure, calls) = fenced(vec![Answer::Done, Answer::Done, Answer::Done], |shell, held| {
+        shell.put(b"/a", b"x", Some(held))
+    });
+    assert!(failure.is_none());
+    assert_eq!(calls, ["check x:51:3:/l", "open /a 0x12 0", "write x under x:51:3:/l"]);
+    let (failure, calls) = fenced(vec![Answer::Done], |shell, held| shell.rm(b"a", Some(held)));
+    assert!(failure.is_none());
+    assert_eq!(calls, ["remove /a under x:51:3:/l"]);
+}
+
+#[test]
+fn a_stale_sequencer_has_a_status_and_creates_nothing() {
+    let (failure, calls) =
+        fenced(vec![refused(Code::Stale)], |shell, held| shell.put(b"/a", b"x", Some(held)));
+    assert_eq!(failure.unwrap().status(), Status::Stale);
+    assert_eq!(calls, ["check x:51:3:/l"]);
+    // The lock may go between the check and the write.
+    let answers = vec![Answer::Done, Answer::Done, refused(Code::Stale)];
+    let (failure, _) = fenced(answers, |shell, held| shell.put(b"/a", b"x", Some(held)));
+    assert_eq!(failure.unwrap().status(), Status::Stale);
+    let (failure, _) = fenced(vec![refused(Code::Stale)], |shell, held| shell.rm(b"/a", Some(held)));
+    assert_eq!(failure.unwrap().status(), Status::Stale);
+    let (failure, _) = fenced(vec![refused(Code::Stale)], |shell, held| shell.check_sequencer(held));
+    let failure = failure.unwrap();
+    assert_eq!(failure.status(), Status::Stale);
+    assert!(
+        failure.line().starts_with("cldcli: sequencer x:51:3:/l: 1166: Stale sequencer"),
+        "{}",
+        failure.line()
+    );
+    let (failure, _) = fenced(vec![Answer::Done], |shell, held| shell.check_sequencer(held));
+    assert!(failure.is_none());
+}
+
+#[test]
+fn after_a_fail_over_a_watched_file_is_looked_at_again() {
+    let answers = vec![
+        Answer::Done,
+        contents(b"x"),
+        Answer::Event(EventMask::MASTER_FAILOVER),
+        Answer::Contents { version: 2, data: b"xy".to_vec() },
+        Answer::Nothing,
+    ];
+    let played = play("watch /a", answers);
+    assert!(played.out.ends_with(" /a updated: version 2, size 2\n"), "{}", played.out);
 }

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::{Duration, Instant};
 
-use cldc_udp::{Code, Error, EventMask};
+use cldc_udp::{Code, Error, EventMask, FileEvent};
 
 use super::files::{cannot_get, size};
 use super::{Shell, show};
@@ -38,7 +38,7 @@ impl<R: Remote, W: Write> Shell<R, W> {
             let left = until.timeout.map(|timeout| timeout.saturating_sub(begun.elapsed()));
             let next = events.next(left.unwrap_or(GLANCE).min(GLANCE));
             let event = next.map_err(Failure::call(format!("cannot watch path `{}'", show(&path))))?;
-            let Some(event) = event.filter(|event| event.path == path) else { continue };
+            let Some(event) = event.filter(|event| concerns(event, &path)) else { continue };
             if event.events.contains(EventMask::DELETED) {
                 return self.tell("deleted", &path, None);
             }
@@ -59,6 +59,11 @@ impl<R: Remote, W: Write> Shell<R, W> {
     fn tell(&mut self, event: &str, path: &[u8], state: Option<State>) -> Result<(), Failure> {
         self.output.change(&Change { time: Date::now(), event, path: path.to_vec().into(), state })
     }
+}
+
+/// Whether a file may have changed: it has, or another server has become the master.
+fn concerns(event: &FileEvent, path: &[u8]) -> bool {
+    event.path == path || event.events.contains(EventMask::MASTER_FAILOVER)
 }
 
 fn state(file: &impl RemoteFile, kind: Kind) -> Result<State, Error> {

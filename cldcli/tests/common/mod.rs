@@ -23,7 +23,11 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// `cldcli`, with nothing of the surroundings.
 pub(crate) fn cldcli() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_cldcli"));
-    command.env_remove("CLD_SERVERS").env_remove("NOTIFY_SOCKET").env_remove("RUST_LOG");
+    command
+        .env_remove("CLD_SERVERS")
+        .env_remove("CLD_SEQUENCER")
+        .env_remove("NOTIFY_SOCKET")
+        .env_remove("RUST_LOG");
     command
 }
 
