@@ -165,7 +165,7 @@ impl Task {
         }
         for id in self.sockets.ids() {
             for _ in 0..if stalled { BACKLOG } else { DATAGRAMS } {
-                match self.sockets.receive(id, clock.now, &mut self.buffer) {
+                match self.sockets.receive(id, clock.now, stalled, &mut self.buffer) {
                     Received::Datagram(from, length) => {
                         let datagram = self.buffer.get(..length).unwrap_or_default();
                         self.node.handle_datagram(clock, id, from, datagram);

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket as StdUdpSocket
 use std::task::Poll;
 
 use cldc_core::time::{Duration, Instant};
-use rustix::net::sockopt;
+use rustix::net::{RecvFlags, recvfrom, sockopt};
 use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use thiserror::Error;
 use tokio::net::UdpSocket;
@@ -116,8 +116,15 @@ impl Sockets {
         .await;
     }
 
-    /// Takes one datagram, without waiting.
-    pub(super) fn receive(&mut self, id: SocketId, now: Instant, buffer: &mut [u8]) -> Received {
+    /// Takes one datagram, without waiting. With `ask_kernel`, also one that tokio has not been told of: after a stop of
+    /// the process its event loop is woken without word of what has come meanwhile.
+    pub(super) fn receive(
+        &mut self,
+        id: SocketId,
+        now: Instant,
+        ask_kernel: bool,
+        buffer: &mut [u8],
+    ) -> Received {
         let Some(listener) = self.listeners.get_mut(usize::from(id.0)) else {
             return Received::Empty;
         };
@@ -125,7 +132,11 @@ impl Sockets {
             return Received::Empty;
         }
         listener.paused_until = None;
-        match listener.socket.try_recv_from(buffer) {
+        let mut received = listener.socket.try_recv_from(buffer);
+        if ask_kernel && received.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock) {
+            received = receive_past_tokio(&listener.socket, buffer);
+        }
+        match received {
             Ok((length, from)) => Received::Datagram(canonical(from), length),
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock => Received::Empty,
@@ -161,6 +172,13 @@ impl Sockets {
             debug!("a datagram to {to} was not sent: {error}");
         }
     }
+}
+
+/// The system call alone.
+fn receive_past_tokio(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    let (length, _, from) = recvfrom(socket, buffer, RecvFlags::DONTWAIT)?;
+    let from = from.ok_or(io::ErrorKind::AddrNotAvailable)?;
+    Ok((length, from.try_into()?))
 }
 
 /// Whether an error tells of one datagram, sent or received, and not of the socket.
@@ -303,7 +321,7 @@ mod tests {
         loop {
             sockets.readable().await;
             for id in sockets.ids() {
-                if let Received::Datagram(from, length) = sockets.receive(id, Instant::START, buffer) {
+                if let Received::Datagram(from, length) = sockets.receive(id, Instant::START, false, buffer) {
                     return (from, length);
                 }
             }
@@ -321,6 +339,18 @@ mod tests {
         sockets.send(SocketId(0), from, b"answer");
         let length = peer.recv(&mut buffer).unwrap();
         assert_eq!(&buffer[..length], b"answer");
+    }
+
+    #[tokio::test]
+    async fn the_kernel_is_asked_for_what_the_event_loop_has_not_seen() {
+        let mut sockets = Sockets::bind(&[localhost()], Port::Auto).unwrap();
+        let peer = StdUdpSocket::bind((localhost(), 0)).unwrap();
+        peer.send_to(b"x", (localhost(), sockets.port())).unwrap();
+        let mut receive = |ask| sockets.receive(SocketId(0), Instant::START, ask, &mut [0; 8]);
+        assert!(matches!(receive(false), Received::Empty));
+        let expected = peer.local_addr().unwrap();
+        assert!(matches!(receive(true), Received::Datagram(from, 1) if from == expected));
+        assert!(matches!(receive(true), Received::Empty));
     }
 
     #[tokio::test]
