@@ -48,6 +48,9 @@ const BEHIND: i64 = 1 << 20;
 /// How far ahead of the next number a packet is held at most: a message of the longest kind and a little more.
 const AHEAD: i64 = 256;
 
+/// How far ahead of the next number an acknowledgement names packets.
+const NAMED: i64 = 64;
+
 /// Where a message stands whose first packet has come.
 #[derive(Clone, Copy, Debug)]
 struct Assembly {
@@ -182,8 +185,19 @@ impl<B: Buffer, P: Buffer + Default, Q: Queue<Item = Early<P>>> Receiver<B, Q> {
         if self.early.push(Early { number, part, piece: held }).is_ok() {
             return Arrival::Held;
         }
-        // Those held stay, even if this one's turn comes sooner: the peer may have been told that they are here.
-        Arrival::Refused
+        // The one whose turn comes last gives way to one whose turn comes sooner; but not one that an acknowledgement may
+        // have named, as it would not come again.
+        let distance_of = |index: &usize| self.early.get(*index).map(|held| ahead(held.number, self.next));
+        let farthest = (0..self.early.len()).max_by_key(distance_of);
+        let yields = |index: &usize| distance_of(index) > Some(distance.max(NAMED));
+        let Some((farthest, held)) = farthest.filter(yields).zip(copy(piece)) else {
+            return Arrival::Refused;
+        };
+        self.early.remove(farthest);
+        match self.early.push(Early { number, part, piece: held }) {
+            Ok(()) => Arrival::Held,
+            Err(_) => Arrival::Refused,
+        }
     }
 
     fn find(&self, number: u64) -> Option<usize> {

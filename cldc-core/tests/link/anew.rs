@@ -65,3 +65,22 @@ fn what_is_held_stays_though_nearer_packets_come() {
     }
     assert!(receiver.is_idle());
 }
+
+#[test]
+fn a_packet_too_far_ahead_to_be_acknowledged_gives_way_to_a_nearer_one() {
+    let mut receiver: TestReceiver<2> = receiver(10);
+    let part = |xid| Part::Only { xid, op: Op::Nop };
+    for (number, arrival) in [
+        (200, Arrival::Held),
+        (100, Arrival::Held),
+        (150, Arrival::Held),
+        (180, Arrival::Refused),
+        (74, Arrival::Held),
+        (12, Arrival::Held),
+        // These two are acknowledged.
+        (11, Arrival::Refused),
+    ] {
+        assert_eq!(receiver.accept(number, part(number), &[]), arrival, "{number}");
+    }
+    assert_eq!(receiver.ack(), Ack { next: 10, held: 0b10 | 1 << 63 });
+}
