@@ -8,10 +8,11 @@ mod values;
 
 use std::fmt::{self, Display, Formatter};
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use cldc_core::wire::extended::MAX_ADDRESSES as MAX_CLIENT_ADDRESSES;
 use thiserror::Error;
 
 use crate::database::Limits;
@@ -61,6 +62,8 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// The addresses to listen on, each once; none means all.
     pub(crate) addresses: Vec<IpAddr>,
+    /// Where clients can reach the cell's servers; none means the addresses to listen on.
+    pub(crate) client_addresses: Vec<SocketAddr>,
     /// The UDP port, the same for all addresses.
     pub(crate) port: Port,
     /// Whether to stay in the foreground.
@@ -146,10 +149,18 @@ impl Config {
         if addresses.len() > MAX_ADDRESSES {
             return Err(ConfigError::TooManyAddresses { count: addresses.len() });
         }
+        let client_addresses = settings.client_addresses;
+        if let Some(&address) = client_addresses.iter().find(|address| !is_reachable(**address)) {
+            return Err(ConfigError::NoClientAddress { address });
+        }
+        if client_addresses.len() > MAX_CLIENT_ADDRESSES {
+            return Err(ConfigError::TooManyClientAddresses { count: client_addresses.len() });
+        }
         let default_pid = (!settings.foreground).then(|| PathBuf::from(DEFAULT_PID));
         Ok(Self {
             data: settings.data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)),
             addresses,
+            client_addresses,
             port: settings.port.unwrap_or_default(),
             foreground: settings.foreground,
             pid_file: settings.pid.or(default_pid),
@@ -167,6 +178,11 @@ impl Config {
             },
         })
     }
+}
+
+/// Whether a packet can be sent there at all.
+fn is_reachable(address: SocketAddr) -> bool {
+    address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
 }
 
 /// Why there is no configuration to start with.
@@ -188,6 +204,14 @@ pub(crate) enum ConfigError {
     BindTwice { address: IpAddr },
     #[error("'bind' names {count} addresses; name {MAX_ADDRESSES} at most, or none for all")]
     TooManyAddresses { count: usize },
+    #[error(
+        "'client-addresses' names {address}, where no client can reach a server; name an address and a port"
+    )]
+    NoClientAddress { address: SocketAddr },
+    #[error(
+        "'client-addresses' names {count} addresses; name {MAX_CLIENT_ADDRESSES} at most, one for each server"
+    )]
+    TooManyClientAddresses { count: usize },
 }
 
 #[cfg(test)]
@@ -223,6 +247,19 @@ mod tests {
         let many: Vec<String> = (0..65).map(|n| format!("'127.0.0.{n}'")).collect();
         let many = config(&format!("keys = 'k'\nbind = [{}]", many.join(",")));
         assert!(matches!(many, Err(ConfigError::TooManyAddresses { count: 65 })));
+    }
+
+    #[test]
+    fn client_addresses_are_such_that_clients_can_use_them() {
+        let addresses = |list: &str| config(&format!("keys = 'k'\nclient-addresses = [{list}]"));
+        let two = addresses("'192.0.2.1:8081', '[2001:db8::1]:8082'").unwrap();
+        assert_eq!(two.client_addresses.len(), 2);
+        for wrong in ["'0.0.0.0:8081'", "'[::]:8081'", "'192.0.2.1:0'", "'224.0.0.1:8081'"] {
+            assert!(matches!(addresses(wrong), Err(ConfigError::NoClientAddress { .. })), "{wrong}");
+        }
+        let six: Vec<String> = (1..7).map(|n| format!("'192.0.2.{n}:8081'")).collect();
+        let refused = addresses(&six.join(","));
+        assert!(matches!(refused, Err(ConfigError::TooManyClientAddresses { count: 6 })));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The options as they are written: on the command line, in the configuration file, and one laid over the other.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -39,6 +39,10 @@ pub(crate) struct Settings {
     /// Serve this address only; may be repeated [default: all addresses]
     #[arg(long, value_name = "ADDRESS")]
     pub(super) bind: Vec<IpAddr>,
+
+    /// Where clients can reach the servers of this cell; may be repeated [default: what is bound]
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) client_addresses: Vec<SocketAddr>,
 
     /// Write the process id here and keep the file locked [default: /var/run/cld.pid, with -F none]
     #[arg(short = 'P', long, value_name = "FILE")]
@@ -154,6 +158,11 @@ impl Settings {
             foreground: self.foreground || other.foreground,
             port: self.port.or(other.port),
             bind: if self.bind.is_empty() { other.bind } else { self.bind },
+            client_addresses: if self.client_addresses.is_empty() {
+                other.client_addresses
+            } else {
+                self.client_addresses
+            },
             pid: self.pid.or(other.pid),
             port_file: self.port_file.or(other.port_file),
             strict_free: self.strict_free || other.strict_free,
@@ -247,10 +256,12 @@ mod tests {
     #[test]
     fn the_file_says_the_same_as_the_command_line() {
         let file = "data = '/d'\ndebug = 2\nstderr = true\nforeground = true\nport = 99\nbind = ['127.0.0.1', '::1']\n\
+                    client-addresses = ['192.0.2.1:8081', '[2001:db8::1]:8081']\n\
                     pid = '/p'\nport-file = '/f'\nstrict-free = true\nkeys = '/k'\ninsecure-user-as-key = true\n\
                     session-timeout = 600\nlog-format = 'json'\n\
                     max-sessions = 1\nmax-sessions-per-user = 2\nmax-handles-per-session = 3\nmax-handles-per-user = 4\nmax-path-length = 5\nmax-payload = 6\nmax-total-data = 7\nmax-packets-per-session = 8\nmax-packets-per-user = 9\n";
-        let args = "-d /d -D 2 -E -F -p 99 --bind 127.0.0.1 --bind ::1 -P /p --port-file /f --strict-free --keys /k \
+        let args = "-d /d -D 2 -E -F -p 99 --bind 127.0.0.1 --bind ::1 \
+                    --client-addresses 192.0.2.1:8081 --client-addresses [2001:db8::1]:8081 -P /p --port-file /f --strict-free --keys /k \
                     --insecure-user-as-key --session-timeout 600 --log-format json --max-sessions 1 --max-sessions-per-user 2 --max-handles-per-session 3 --max-handles-per-user 4 --max-path-length 5 --max-payload 6 --max-total-data 7 --max-packets-per-session 8 --max-packets-per-user 9";
         let from_line = line(&args.split_whitespace().collect::<Vec<_>>());
         assert_eq!(Settings::parse(file).unwrap(), from_line);
@@ -298,6 +309,7 @@ mod tests {
             ("session-timeout = -5", 1, "'-5' is not a number from 2 to 600"),
             ("log-format = 'xml'", 1, "expected `human` or `json`"),
             ("bind = ['localhost']", 1, "invalid IP address syntax"),
+            ("client-addresses = ['192.0.2.1']", 1, "invalid socket address syntax"),
             ("stderr = true\nstderr = false", 2, "duplicate key"),
             ("port =", 1, ""),
         ];

@@ -20,6 +20,10 @@ pub(super) fn run(config: &Config) -> Result<(), Failure> {
         [] => "all addresses".to_owned(),
         some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     };
+    let clients = match config.client_addresses.as_slice() {
+        [] => "what is bound to an address".to_owned(),
+        some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
     let path = |path: &Option<PathBuf>| match path {
         Some(path) => path.display().to_string(),
         None => "none".to_owned(),
@@ -29,6 +33,7 @@ pub(super) fn run(config: &Config) -> Result<(), Failure> {
     let lines = [
         ("data", format!("{}: {data}", config.data.display())),
         ("listen", format!("{addresses}, UDP port {}", config.port)),
+        ("told to clients", clients),
         ("users", users),
         ("session timeout", format!("{} s", config.session_timeout.as_secs())),
         ("sessions", format!("{} in all, {} of one user", limits.sessions, limits.sessions_per_user)),

@@ -157,10 +157,15 @@ impl Endpoint {
 
     /// Queues a result outside the stream, if the limit allows it.
     pub(super) fn queue_refusal(&mut self, now: Instant, refusal: Refusal) {
-        if self.refusals.push(now, refusal) {
-            self.counters.refusals = self.counters.refusals.saturating_add(1);
+        let (count, limit) = if refusal.is_challenge() {
+            (&mut self.counters.challenges, Refused::ChallengesPerSecond)
         } else {
-            self.counters.limit(now, Refused::RefusalsPerSecond, &refusal.user);
+            (&mut self.counters.refusals, Refused::RefusalsPerSecond)
+        };
+        if self.refusals.push(now, refusal) {
+            *count = count.saturating_add(1);
+        } else {
+            self.counters.limit(now, limit, &refusal.user);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use cldc_core::link::{Acknowledger, Arrival, ahead};
 use cldc_core::time::{Duration, Instant};
-use cldc_core::wire::extended::{Addresses, Features, HELLO_PACKET, Hello, VERSION, Welcome};
+use cldc_core::wire::extended::{Addresses, Features, Hello, VERSION, Welcome};
 use cldc_core::wire::limits::{FOOTER, MAX_MESSAGE, PIECE};
 use cldc_core::wire::xdr::pad;
 use cldc_core::wire::{Ack, Answer, Code, EventMask, Full, Op, Packet, Part, Rider, Seal};
@@ -135,22 +135,11 @@ impl Extended {
         }
     }
 
-    /// The answer to NEW_SESS. Addresses that would make its packet longer than the request's are left out: nobody has
-    /// proved anything yet.
-    pub(super) fn welcome(
-        &self,
-        cx: &Context<'_>,
-        user: &UserName,
-        answer: &Answer<'_>,
-    ) -> Result<Content, Full> {
-        let mut welcome = self.grant(cx);
-        loop {
-            let content = Content::with(answer, |out| welcome.emit(out))?;
-            let fits = packet_size(user, content.len()) <= HELLO_PACKET;
-            if fits || welcome.servers.pop().is_none() {
-                return Ok(content);
-            }
-        }
+    /// The answer to NEW_SESS. With the longest name and all addresses its packet has 248 bytes, and so is not longer
+    /// than the request: nobody has proved anything yet.
+    pub(super) fn welcome(&self, cx: &Context<'_>, answer: &Answer<'_>) -> Result<Content, Full> {
+        let welcome = self.grant(cx);
+        Content::with(answer, |out| welcome.emit(out))
     }
 
     /// The body of an event.

@@ -41,20 +41,22 @@ pub(super) enum Read {
 }
 
 impl Job {
-    /// What a message asks for, in an extended session with these features or in a plain one. In a plain one, nothing
-    /// for an operation that no client of Hail sends.
+    /// What a message asks for, in an extended session with these features or in a plain one. Nothing for an operation
+    /// that no client sends; in a plain session, that is one that no client of Hail sends.
     pub(super) fn of(message: &Message<'_>, extended: Option<Features>) -> Option<Self> {
         let Message { op, xid, number, body, cut } = *message;
         let say = |code| Some(Self::Say { op, xid, code });
         let read = |read| Some(Self::Read { xid, read });
-        let unknown = if extended.is_some() { say(Code::Unsupported) } else { None };
         let fencing = extended.is_some_and(|features| features.contains(Features::FENCING));
         if is_fencing(op) && !fencing {
-            return unknown;
+            return extended.and_then(|_| say(Code::Unsupported));
         }
         let write = match Request::parse(op, body) {
-            Err(Malformed::Op) | Ok(Request::NewSess { .. }) => return unknown,
-            _ if op == Op::Resume => return unknown,
+            Err(Malformed::Op) if matches!(op, Op::Unknown(_)) && extended.is_some() => {
+                return say(Code::Unsupported);
+            }
+            Err(Malformed::Op) | Ok(Request::NewSess { .. }) => return None,
+            _ if op == Op::Resume => return None,
             Err(_) => return say(Code::BadPkt),
             Ok(_) if cut => return say(Code::BadPkt),
             Ok(Request::Nop) if extended.is_some() => return read(Read::Epoch),
@@ -81,7 +83,7 @@ impl Job {
             Ok(Request::Lock { fh, flags, wait }) => Write::Lock { fh, flags, wait },
             Ok(Request::Unlock { fh }) => Write::Unlock { fh },
             Ok(Request::EndSess) => Write::EndSession,
-            Ok(_) => return unknown,
+            Ok(_) => return None,
         };
         // Numbers begin anew when an extended session is resumed; its xids go on.
         let order = if extended.is_some() { xid } else { number };

@@ -25,8 +25,11 @@ pub struct QueueLimits {
     pub unproved_per_user: usize,
     /// The same for all users together.
     pub unproved: usize,
-    /// Answers outside the streams (SESS_INVAL, SESS_EXISTS, challenges and hints) in a second.
+    /// Results outside the streams (SESS_INVAL, SESS_EXISTS) in a second.
     pub refusals_per_second: u32,
+    /// Challenges and hints in a second. After a restart all clients need one, and strangers with recordings must not
+    /// keep them from it for long; they are shorter than what they answer.
+    pub challenges_per_second: u32,
 }
 
 impl Default for QueueLimits {
@@ -40,6 +43,7 @@ impl Default for QueueLimits {
             unproved_per_user: 64,
             unproved: 8192,
             refusals_per_second: 100,
+            challenges_per_second: 2000,
         }
     }
 }
@@ -103,6 +107,7 @@ pub(super) enum Refused {
     UnprovedPerUser,
     Unproved,
     RefusalsPerSecond,
+    ChallengesPerSecond,
     Replicated(LimitKind),
 }
 
@@ -116,6 +121,7 @@ impl Refused {
             Self::UnprovedPerUser => "unproved_per_user",
             Self::Unproved => "unproved",
             Self::RefusalsPerSecond => "refusals_per_second",
+            Self::ChallengesPerSecond => "challenges_per_second",
             Self::Replicated(kind) => kind.name(),
         }
     }
@@ -142,7 +148,7 @@ pub struct Counters {
     pub opened: u64,
     /// Sessions whose lease ran out.
     pub expired: u64,
-    /// Results sent outside the streams, challenges and hints among them.
+    /// Results sent outside the streams.
     pub refusals: u64,
     /// Sessions resumed.
     pub resumed: u64,

@@ -6,11 +6,12 @@
 //!
 //! - `admission`: which packets get to a session; `refusals`: results for those that do not;
 //! - `session`: one session's stages, lease and deadlines; `incoming`: its packets that arrive; `jobs`: the order of its
-//!   requests; `outbox`, `content`: what its client is told; `recover`: how it goes on after a restart;
+//!   requests; `answers`, `outbox`, `content`: what its client is told; `recover`: how it goes on after a restart;
 //! - `extended`: what sessions of our clients have beyond; `resume`: how they go on elsewhere, or after a restart;
 //! - `schedule`: who has something to do; `limits`, `timing`: how much and how long; `bounded`: the link's storage.
 
 mod admission;
+mod answers;
 mod bounded;
 mod content;
 mod extended;
@@ -108,7 +109,7 @@ impl Endpoint {
     /// from it are what keeps recordings from being replayed.
     #[must_use]
     pub fn new(config: EndpointConfig, seed: [u8; 32], now: Instant) -> Self {
-        let refusals = Refusals::new(config.queue.refusals_per_second, now);
+        let refusals = Refusals::new(&config.queue, now);
         let mut rng = Rng::new(seed);
         Self {
             config,

@@ -11,6 +11,7 @@ use cldc_core::wire::{Answer, Code, Full, Op, Part, Seal};
 
 use super::SocketId;
 use super::content::Content;
+use super::limits::QueueLimits;
 use crate::database::UserName;
 
 /// How many wait to be sent at most.
@@ -32,7 +33,25 @@ pub(super) struct Refusal {
     pub(super) cookie: Option<u64>,
 }
 
+/// How many may leave in this second.
+#[derive(Debug)]
+struct Budget {
+    per_second: u32,
+    left: u32,
+}
+
+impl Budget {
+    const fn new(per_second: u32) -> Self {
+        Self { per_second, left: per_second }
+    }
+}
+
 impl Refusal {
+    /// Whether it asks the client to resume its session.
+    pub(super) fn is_challenge(&self) -> bool {
+        self.code == Code::Challenge
+    }
+
     /// Writes the packet; its length. `xid` is for the header.
     pub(super) fn emit(&self, seal: &Seal<'_>, xid: u64, buffer: &mut [u8]) -> Result<usize, Full> {
         let Self { op, number, code, cookie, .. } = *self;
@@ -48,26 +67,33 @@ impl Refusal {
 #[derive(Debug)]
 pub(super) struct Refusals {
     waiting: VecDeque<Refusal>,
-    per_second: u32,
-    tokens: u32,
+    results: Budget,
+    challenges: Budget,
     refilled: Instant,
 }
 
 impl Refusals {
-    pub(super) const fn new(per_second: u32, now: Instant) -> Self {
-        Self { waiting: VecDeque::new(), per_second, tokens: per_second, refilled: now }
+    pub(super) const fn new(limits: &QueueLimits, now: Instant) -> Self {
+        Self {
+            waiting: VecDeque::new(),
+            results: Budget::new(limits.refusals_per_second),
+            challenges: Budget::new(limits.challenges_per_second),
+            refilled: now,
+        }
     }
 
     /// Queues one; `false` if there are too many.
     pub(super) fn push(&mut self, now: Instant, refusal: Refusal) -> bool {
         if now >= self.refilled + Duration::from_secs(1) {
             self.refilled = now;
-            self.tokens = self.per_second;
+            self.results.left = self.results.per_second;
+            self.challenges.left = self.challenges.per_second;
         }
-        if self.tokens == 0 || self.waiting.len() >= WAITING {
+        let budget = if refusal.is_challenge() { &mut self.challenges } else { &mut self.results };
+        if budget.left == 0 || self.waiting.len() >= WAITING {
             return false;
         }
-        self.tokens = self.tokens.saturating_sub(1);
+        budget.left = budget.left.saturating_sub(1);
         self.waiting.push_back(refusal);
         true
     }

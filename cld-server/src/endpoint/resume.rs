@@ -126,7 +126,6 @@ impl Endpoint {
             Part::Middle | Part::Last => 0,
         };
         let (sid, number, code) = (packet.sid, packet.number, Code::Challenge);
-        self.counters.challenges = self.counters.challenges.saturating_add(1);
         self.queue_refusal(now, Refusal { via, to, sid, user, op: Op::Resume, xid, number, code, cookie });
     }
 }

@@ -101,6 +101,7 @@ impl Task {
             limits: config.limits,
             queue: config.queue_limits,
             sockets: sockets.served(),
+            client_addresses: config.client_addresses.clone(),
             seed,
             ..NodeConfig::default()
         };
@@ -249,6 +250,10 @@ impl Task {
             opened = counters.opened,
             expired = counters.expired,
             refusals = counters.refusals,
+            resumed = counters.resumed,
+            challenges = counters.challenges,
+            keepalives = counters.keepalives,
+            foreign = counters.foreign,
             first_index = status.replica.first_index,
             last_index = status.replica.last_index,
             commit = status.replica.commit,

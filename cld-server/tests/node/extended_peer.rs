@@ -62,7 +62,8 @@ pub(crate) struct Extended {
     key: Key,
     pub(crate) addr: SocketAddr,
     pub(crate) hello: Hello,
-    /// The number of its next packet, and the first one of the stream.
+    /// The first number of its stream, and that of its next packet.
+    pub(crate) first: u64,
     pub(crate) next: u64,
     pub(crate) next_xid: u64,
     pub(crate) opening: Option<(u64, u64)>,
@@ -90,6 +91,10 @@ pub(crate) struct Extended {
     /// The numbers of the packets of the server's stream, as they came.
     pub(crate) arrived: Vec<u64>,
     pub(crate) acks: bool,
+    /// What it says it has, instead of what it has.
+    pub(crate) claims: Option<Ack>,
+    /// Numbers of packets that it misses once.
+    pub(crate) misses: Vec<u64>,
     pub(crate) dead: bool,
     pub(crate) tick_at: Option<Instant>,
 }
@@ -108,6 +113,7 @@ impl Extended {
                 window: 64,
                 max_message: 196_608,
             },
+            first: sid.wrapping_mul(0x1_0000) + 7,
             next: sid.wrapping_mul(0x1_0000) + 7,
             next_xid: sid << 16,
             opening: None,
@@ -128,6 +134,8 @@ impl Extended {
             resumed: 0,
             arrived: Vec::new(),
             acks: true,
+            claims: None,
+            misses: Vec::new(),
             dead: false,
             tick_at: None,
         }
@@ -143,6 +151,9 @@ impl Extended {
 
     /// What it has of the server's stream.
     pub(crate) fn ack(&self) -> Ack {
+        if let Some(claims) = self.claims {
+            return claims;
+        }
         let next = self.expected.unwrap_or(0);
         let held = self.early.keys().filter_map(|number| 1u64.checked_shl((number - next - 1) as u32));
         Ack { next, held: held.fold(0, |all, bit| all | bit) }
@@ -172,8 +183,8 @@ impl Extended {
 
     pub(crate) fn new_sess(&mut self) -> Vec<u8> {
         let (xid, number) = *self.opening.get_or_insert((self.next_xid, self.next));
-        self.next_xid = xid + 1;
-        self.next = number + 1;
+        self.next_xid = self.next_xid.max(xid + 1);
+        self.next = self.next.max(number + 1);
         let hello = self.hello;
         self.hello_packet(Part::Only { xid, op: Op::NewSess }, number, &mut |out| hello.emit(out).unwrap())
     }
@@ -245,16 +256,26 @@ impl Extended {
         assert_eq!((packet.sid, packet.user), (self.sid, self.user.as_slice()));
         packet.verify(&self.key).unwrap();
         let Some(rider) = packet.rider else { return self.outside(&packet) };
-        let begins = self.resuming.filter(|_| packet.part.op() == Some(Op::Resume));
-        if let Some((number, _)) = begins {
-            assert_eq!(rider, Rider { ack: Ack { next: number + 1, held: 0 }, loose: false });
+        if let Some(at) = self.misses.iter().position(|&missed| missed == packet.number) {
+            self.misses.remove(at);
+            return Vec::new();
+        }
+        let Ack { next, held } = rider.ack;
+        if let Some((number, _)) = self.resuming {
+            if packet.part.op() != Some(Op::Resume) || (next, held) != (number + 1, 0) {
+                // Of a stream that is over.
+                return Vec::new();
+            }
             self.expected = Some(packet.number);
-            self.next = number + 1;
+            (self.first, self.next) = (number + 1, number + 1);
             self.early.clear();
+            self.assembling = None;
             self.unacknowledged.clear();
             self.resuming = None;
         }
-        let Ack { next, held } = rider.ack;
+        if !(self.first..=self.next).contains(&next) {
+            return Vec::new();
+        }
         self.unacknowledged.retain(|&number, _| {
             let bit = number.checked_sub(next + 1).filter(|&bit| bit < 64);
             number >= next && bit.is_none_or(|bit| held >> bit & 1 == 0)
@@ -335,7 +356,7 @@ impl Extended {
             return Vec::new();
         }
         let (code, xid) = outcome(&body).unwrap();
-        if op == Op::Resume {
+        if op == Op::Resume && code == Code::Ok {
             self.resumed += 1;
             let (welcome, stands) = extended::resumed(&body).unwrap();
             self.stands = stands.collect();

@@ -16,6 +16,10 @@ mod recovery;
 #[cfg(test)]
 mod replies;
 #[cfg(test)]
+mod resume;
+#[cfg(test)]
 mod sessions;
+#[cfg(test)]
+mod streams;
 #[cfg(test)]
 mod world;

@@ -14,7 +14,7 @@ use cld_server::storage::{
 use cldc_core::rng::Rng;
 use cldc_core::time::{Duration, Instant};
 use cldc_core::wire::limits::MAX_PACKET;
-use cldc_core::wire::{Answer, Code, EventMask, Key, LockFlags, Op, OpenMode, Packet, Request};
+use cldc_core::wire::{Answer, Code, EventMask, Key, LockFlags, Op, OpenMode, Packet, Part, Request, Writer};
 
 use crate::extended_peer::{Extended, Said};
 use crate::peer::{Peer, Told};
@@ -217,6 +217,15 @@ impl World {
             Ok(Answer::Opened { fh, .. }) => fh,
             other => panic!("{other:?}"),
         }
+    }
+
+    /// A request of an extended session in a packet without an acknowledgement.
+    pub(crate) fn peer_packet(&self, at: usize, request: &Request<'_>) -> Vec<u8> {
+        let peer = &self.extended[at];
+        let mut buffer = [0; 1024];
+        let mut out = Writer::new(&mut buffer);
+        request.emit(&mut out).unwrap();
+        peer.emit(None, Part::Only { xid: peer.next_xid, op: request.op() }, peer.next, out.written())
     }
 
     /// A client resumes its session.
