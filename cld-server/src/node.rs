@@ -74,10 +74,10 @@ impl Node {
         let [a, b, c, d, e, f, g, h, ..] = config.seed;
         let engine = RaftEngine::new(
             EngineConfig {
-                node: start.identity.node,
                 election_ticks: ELECTION_TICKS,
                 heartbeat_ticks: HEARTBEAT_TICKS,
-                seed: u64::from_be_bytes([a, b, c, d, e, f, g, h]),
+                tick: config.timing.tick,
+                ..EngineConfig::new(start.identity.node, u64::from_be_bytes([a, b, c, d, e, f, g, h]))
             },
             start.log,
         )?;
@@ -140,7 +140,7 @@ impl<E: Engine> Node<E> {
         if clock.now >= self.tick_at {
             // After a stall there is one tick, not many: the others had no chance to be heard meanwhile.
             self.tick_at = clock.now + self.config.timing.tick;
-            self.engine.handle_tick();
+            self.engine.handle_tick(clock.now);
         }
         if self.serves() {
             self.endpoint.handle_timeout(clock.now, &self.database);
@@ -156,12 +156,12 @@ impl<E: Engine> Node<E> {
         match done {
             DiskDone::Appended { ticket } => self.engine.handle_persisted(ticket),
             DiskDone::SnapshotWritten { record } => {
-                let trim_through = record.point.at.index;
+                let trim_through = self.engine.trim_point(record.point.at.index);
                 self.disk.push_back(DiskJob::RecordSnapshot { record, trim_through });
             }
-            DiskDone::SnapshotRecorded { point, trim_through } => {
-                self.snapshots.finished(&point);
-                self.engine.compact(point, trim_through);
+            DiskDone::SnapshotRecorded { record, trim_through } => {
+                self.snapshots.finished(&record.point);
+                self.engine.compact(record, trim_through);
             }
             DiskDone::Failed { what } => self.fail(what),
         }
@@ -268,6 +268,15 @@ impl<E: Engine> Node<E> {
                     self.commands.clear();
                     self.endpoint.clear();
                 }
+                // A cell of one has nobody to send to, and its master always has the lease.
+                Some(
+                    Output::Send { .. }
+                    | Output::SendSnapshot { .. }
+                    | Output::TakeSnapshot
+                    | Output::Restored { .. }
+                    | Output::MembersChanged { .. }
+                    | Output::Readable { .. },
+                ) => {}
                 None if self.propose(clock) => {}
                 None => break,
             }

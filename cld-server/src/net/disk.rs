@@ -177,7 +177,7 @@ impl LogThread {
                 if let Err(error) = self.store.snapshots().remove_before(record.point.at.index) {
                     warn!("an old snapshot stays until the next start: {error}");
                 }
-                DiskDone::SnapshotRecorded { point: record.point.clone(), trim_through }
+                DiskDone::SnapshotRecorded { record: record.clone(), trim_through }
             }
             Err(error) => failed(error),
         };
@@ -295,13 +295,17 @@ mod tests {
     }
 
     fn append(index: u64) -> DiskJob {
-        let entry = LogEntry { at: LogPosition { index, term: 1 }, payload: b"entry".to_vec() };
+        let at = LogPosition { index, term: 1 };
+        let entry = LogEntry { at, payload: b"entry".to_vec(), ..LogEntry::default() };
         let hard_state = HardState { term: 1, vote: 1, commit: index };
-        DiskJob::Append { ticket: index, write: LogWrite { entries: vec![entry], hard_state } }
+        DiskJob::Append {
+            ticket: index,
+            write: LogWrite { snapshot: None, entries: vec![entry], hard_state },
+        }
     }
 
     fn point(index: u64) -> SnapshotPoint {
-        let configuration = Configuration { voters: vec![1], learners: Vec::new() };
+        let configuration = Configuration::of_voters([1]);
         SnapshotPoint { at: LogPosition { index, term: 1 }, configuration }
     }
 

@@ -87,8 +87,9 @@ mod tests {
         let (_, mut store) = recover(directory.path()).unwrap();
         let at = LogPosition { index: 2, term: 1 };
         let hard_state = HardState { term: 1, vote: 1, commit: 2 };
-        store.append(&[LogWrite { entries: vec![LogEntry { at, payload: vec![1] }], hard_state }]).unwrap();
-        let configuration = Configuration { voters: vec![store.identity().node.get()], learners: Vec::new() };
+        let entries = vec![LogEntry { at, payload: vec![1], ..LogEntry::default() }];
+        store.append(&[LogWrite { snapshot: None, entries, hard_state }]).unwrap();
+        let configuration = Configuration::of_voters([store.identity().node.get()]);
         let mut writer = store.snapshots().create(SnapshotPoint { at, configuration }).unwrap();
         chunks.into_iter().for_each(|chunk| writer.write_chunk(&chunk).unwrap());
         store.record_snapshot(&writer.finish().unwrap(), 2).unwrap();

@@ -104,8 +104,8 @@ pub enum DiskDone {
     },
     /// The snapshot is recorded, and the log is trimmed.
     SnapshotRecorded {
-        /// What it stands for.
-        point: SnapshotPoint,
+        /// The file.
+        record: SnapshotRecord,
         /// The last entry trimmed.
         trim_through: u64,
     },

@@ -1,11 +1,16 @@
 //! The tail of the log in memory: what the engine reads, and the only copy that it does read while it runs.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 
 use raft::eraftpb::{ConfState, Entry, HardState as RaftHardState, Snapshot};
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
-use crate::storage::{Configuration, HardState, LogEntry, LogImage, LogPosition, SnapshotPoint};
+use super::message::{is_configuration, payload, to_entry, to_snapshot};
+use crate::storage::{
+    Configuration, EntryKind, HardState, LogEntry, LogImage, LogPosition, SnapshotFile, SnapshotPoint,
+    SnapshotRecord,
+};
 
 /// The entries after the last trimming, durable or on their way to the disk.
 #[derive(Debug)]
@@ -14,15 +19,20 @@ pub(super) struct LogTail {
     hard_state: HardState,
     /// The latest durable snapshot, or where a new cell begins.
     base: SnapshotPoint,
+    /// The snapshot file at the base, if there is one.
+    file: Option<SnapshotFile>,
     /// The position before the first entry.
     start: LogPosition,
     entries: VecDeque<Entry>,
+    /// Set when a server needs a snapshot and none that is here will do.
+    wanted: Cell<bool>,
 }
 
 impl LogTail {
     pub(super) fn new(image: LogImage) -> Self {
-        let LogImage { hard_state, base, start, entries } = image;
-        Self { hard_state, base, start, entries: entries.into_iter().map(to_raft).collect() }
+        let LogImage { hard_state, base, file, start, entries } = image;
+        let entries = entries.into_iter().map(to_raft).collect();
+        Self { hard_state, base, file, start, entries, wanted: Cell::new(false) }
     }
 
     /// Appends consecutive entries; those that were there from the first one's index on are replaced.
@@ -34,12 +44,46 @@ impl LogTail {
     }
 
     /// Forgets the entries up to this index, which a snapshot holds.
-    pub(super) fn compact(&mut self, snapshot: SnapshotPoint, trim_through: u64) {
-        self.base = snapshot;
+    pub(super) fn compact(&mut self, snapshot: SnapshotRecord, trim_through: u64) {
+        self.file = Some(snapshot.file());
+        self.base = snapshot.point;
+        self.wanted.set(false);
         while let Some(entry) = self.entries.front().filter(|entry| entry.index <= trim_through) {
             self.start = LogPosition { index: entry.index, term: entry.term };
             self.entries.pop_front();
         }
+    }
+
+    /// Begins anew at a snapshot of another server.
+    pub(super) fn restore(&mut self, snapshot: &SnapshotRecord) {
+        self.start = snapshot.point.at;
+        self.entries.clear();
+        self.compact(snapshot.clone(), self.start.index);
+    }
+
+    /// Up to where entries may be trimmed when a snapshot of this index is there, if the last `entries` before it that
+    /// together have at most `bytes` are to stay.
+    pub(super) fn trim_point(&self, snapshot: u64, entries: u64, bytes: u64) -> u64 {
+        let Some(end) = self.offset(snapshot + 1).map(|end| end.min(self.entries.len())) else {
+            return snapshot;
+        };
+        let mut size = 0;
+        let kept = self.entries.range(..end).rev().take(usize::try_from(entries).unwrap_or(usize::MAX));
+        let kept = kept.take_while(|entry| {
+            size += payload(entry).len() as u64;
+            size <= bytes
+        });
+        snapshot.saturating_sub(kept.count() as u64)
+    }
+
+    /// Whether a snapshot is wanted for another server that the one at the base does not serve.
+    pub(super) fn wants_snapshot(&self) -> bool {
+        self.wanted.take()
+    }
+
+    /// The changes of members that the log holds behind the base.
+    pub(super) fn changes(&self) -> impl Iterator<Item = &[u8]> {
+        self.entries.iter().filter(|entry| is_configuration(entry)).map(payload)
     }
 
     pub(super) fn base(&self) -> &SnapshotPoint {
@@ -100,29 +144,35 @@ impl Storage for LogTail {
         Ok(self.last().index)
     }
 
-    /// The latest snapshot as a reference: its index names the file, the data stays empty.
-    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
-        if self.base.at.index < request_index {
-            return Err(StorageError::SnapshotTemporarilyUnavailable.into());
+    /// The latest snapshot as a reference to its file. It must know its receiver as a member, or that one ignores it.
+    fn snapshot(&self, request_index: u64, to: u64) -> raft::Result<Snapshot> {
+        match self.file {
+            Some(SnapshotFile { length, checksum })
+                if self.base.at.index >= request_index && self.base.configuration.contains(to) =>
+            {
+                Ok(to_snapshot(&SnapshotRecord { point: self.base.clone(), length, checksum }))
+            }
+            _ => {
+                self.wanted.set(true);
+                Err(StorageError::SnapshotTemporarilyUnavailable.into())
+            }
         }
-        let mut snapshot = Snapshot::default();
-        let metadata = snapshot.mut_metadata();
-        metadata.index = self.base.at.index;
-        metadata.term = self.base.at.term;
-        metadata.set_conf_state(conf_state(&self.base.configuration));
-        Ok(snapshot)
     }
 }
 
-fn conf_state(configuration: &Configuration) -> ConfState {
-    ConfState::from((configuration.voters.clone(), configuration.learners.clone()))
+/// The members as the engine counts them.
+pub(super) fn conf_state(configuration: &Configuration) -> ConfState {
+    let members = (configuration.voters().collect::<Vec<_>>(), configuration.learners().collect::<Vec<_>>());
+    ConfState::from(members)
 }
 
 fn to_raft(entry: LogEntry) -> Entry {
-    Entry { index: entry.at.index, term: entry.at.term, data: entry.payload.into(), ..Entry::default() }
+    to_entry(entry.at, entry.kind == EntryKind::Configuration, entry.payload)
 }
 
 /// An engine's entry, as it is stored.
 pub(super) fn from_raft(entry: &Entry) -> LogEntry {
-    LogEntry { at: LogPosition { index: entry.index, term: entry.term }, payload: entry.data.to_vec() }
+    let kind = if is_configuration(entry) { EntryKind::Configuration } else { EntryKind::Command };
+    let at = LogPosition { index: entry.index, term: entry.term };
+    LogEntry { at, kind, payload: payload(entry).to_vec() }
 }

@@ -6,11 +6,10 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
+use super::configuration::Configuration;
+
 /// The largest payload of one log entry, in bytes: a group of commands of 1 MiB and room for its framing.
 pub const MAX_ENTRY_SIZE: usize = (1 << 20) + (128 << 10);
-
-/// The most members, voting or not, that a cell's configuration may name.
-pub const MAX_MEMBERS: usize = 32;
 
 /// Who a data directory belongs to. Made once, when the directory is made; every fresh disk has a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,11 +29,23 @@ pub struct LogPosition {
     pub term: u64,
 }
 
+/// What an entry of the log holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EntryKind {
+    /// Commands for the database, or nothing.
+    #[default]
+    Command,
+    /// A change of the cell's members.
+    Configuration,
+}
+
 /// One entry of the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogEntry {
     /// Its index and term.
     pub at: LogPosition,
+    /// What the payload is.
+    pub kind: EntryKind,
     /// At most [`MAX_ENTRY_SIZE`] bytes. Empty for the entry with which a new master begins its term.
     pub payload: Vec<u8>,
 }
@@ -48,15 +59,6 @@ pub struct HardState {
     pub vote: u64,
     /// The last index known to be committed. May lag: the engine finds it again.
     pub commit: u64,
-}
-
-/// The members of a cell.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Configuration {
-    /// Servers that vote.
-    pub voters: Vec<u64>,
-    /// Servers that only receive the log.
-    pub learners: Vec<u64>,
 }
 
 /// What a snapshot stands for: the database after the entry at `at`, and who the members were then.
@@ -79,9 +81,29 @@ pub struct SnapshotRecord {
     pub checksum: u32,
 }
 
+impl SnapshotRecord {
+    /// The file without what it stands for.
+    #[must_use]
+    pub const fn file(&self) -> SnapshotFile {
+        SnapshotFile { length: self.length, checksum: self.checksum }
+    }
+}
+
+/// How the snapshot file at the log's base is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SnapshotFile {
+    /// The file's length in bytes.
+    pub length: u64,
+    /// The CRC32C that the file ends with, of all before it.
+    pub checksum: u32,
+}
+
 /// One change of the log, made durable as a whole or not at all.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LogWrite {
+    /// Forget all entries first, and begin anew at this snapshot, which came from another server: see
+    /// [`Snapshots::receive`](super::Snapshots::receive).
+    pub snapshot: Option<SnapshotRecord>,
     /// Consecutive entries. Whatever the log holds from the first one's index on is replaced.
     pub entries: Vec<LogEntry>,
     /// The hard state from now on.
@@ -95,6 +117,8 @@ pub struct LogImage {
     pub hard_state: HardState,
     /// Where replay begins: the latest snapshot, or in a new cell the position before the first entry.
     pub base: SnapshotPoint,
+    /// The snapshot file at the base; none in a new cell, or one that joins a cell, until the first snapshot.
+    pub file: Option<SnapshotFile>,
     /// The position just before the first entry kept, at or before the base.
     pub start: LogPosition,
     /// All entries after `start`, without a gap.
@@ -118,7 +142,8 @@ pub trait LogStore: Debug + Send {
     fn append(&mut self, writes: &[LogWrite]) -> Result<(), LogError>;
 
     /// Makes a finished snapshot file the one to start from, and deletes the entries up to and including `trim_through`,
-    /// which may be at most the snapshot's index. Entries that are gone already are no error.
+    /// which may be at most the snapshot's index. Entries that are gone already are no error. A snapshot that is older
+    /// than the log's base, because one from another server was installed meanwhile, changes nothing.
     ///
     /// # Errors
     /// See [`LogError`].

@@ -7,11 +7,13 @@
 //! | `LOCK` | held (flock) by the running daemon; its process id |
 //! | `log.redb` | identity, hard state, log entries, the record of the latest snapshot ([`store`]) |
 //! | `snapshot-<index>` | the database as of that log index ([`snapshot`]) |
+//! | `snapshot-<index>.received` | one that came from another server, until the log begins with it |
 //! | `*.tmp` of these | unfinished; removed at open |
 //!
 //! [`Store::open`] is the way in. What it returns was verified whole: every record of the log and every byte of the
 //! snapshot. The disk itself is behind [`Disk`], so tests run the real code on a disk that tears and loses writes.
 
+mod configuration;
 mod disk;
 mod log;
 mod open;
@@ -22,10 +24,11 @@ pub mod store;
 #[cfg(test)]
 mod tests;
 
+pub use configuration::{Addresses, Configuration, MAX_MEMBERS, MAX_REMOVED, Member};
 pub use disk::{Disk, DiskFile, OsDisk};
 pub use log::{
-    Configuration, HardState, Identity, LogEntry, LogError, LogImage, LogPosition, LogStore, LogWrite,
-    MAX_ENTRY_SIZE, MAX_MEMBERS, SnapshotPoint, SnapshotRecord,
+    EntryKind, HardState, Identity, LogEntry, LogError, LogImage, LogPosition, LogStore, LogWrite,
+    MAX_ENTRY_SIZE, SnapshotFile, SnapshotPoint, SnapshotRecord,
 };
 pub use open::{OpenError, OpenMode};
 pub use recover::Recovered;

@@ -20,6 +20,9 @@ pub enum OpenMode {
     Existing,
     /// Make it a new cell of one server with this identity. A directory that holds data is opened as it is.
     NewCell(Identity),
+    /// Make it the empty log of a server that joins a cell: it has no configuration, and so never votes before its
+    /// master has sent it one. A directory that holds data is opened as it is.
+    NewMember(Identity),
 }
 
 /// Why a data directory cannot be used. Nothing in it was changed.
@@ -60,6 +63,16 @@ pub enum OpenError {
         /// Its format.
         found: u32,
         /// The newest format that this version reads.
+        known: u32,
+    },
+    /// The data was written by an older version.
+    #[error("{} has format {found}, of an older version, and this one reads {known}; start again with an empty directory, or use that version", file.display())]
+    OlderFormat {
+        /// The file.
+        file: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format that this version reads.
         known: u32,
     },
     /// A file is damaged.

@@ -1,7 +1,8 @@
-//! The stored form of small records: little-endian fields, sealed with a CRC32C that also covers the record's key, so
+//! The stored form of small records: little-endian fields (the configuration as it also goes to other servers), sealed with a CRC32C that also covers the record's key, so
 //! that a record found under another's key is as bad as a torn one.
 
-use super::log::{Configuration, MAX_MEMBERS};
+use super::configuration::Configuration;
+use crate::codec::{Reader, Writer};
 
 /// The record's bytes as stored under `key`: the checksum, then the body.
 pub(super) fn seal(key: &[u8], body: &[u8]) -> Vec<u8> {
@@ -42,12 +43,9 @@ impl Encoder {
     }
 
     pub(super) fn configuration(&mut self, configuration: &Configuration) -> &mut Self {
-        for members in [&configuration.voters, &configuration.learners] {
-            self.u64(members.len() as u64);
-            for member in members {
-                self.u64(*member);
-            }
-        }
+        let mut out = Writer::new();
+        configuration.write(&mut out);
+        self.0.extend_from_slice(out.as_slice());
         self
     }
 }
@@ -76,11 +74,10 @@ impl<'a> Decoder<'a> {
     }
 
     pub(super) fn configuration(&mut self) -> Option<Configuration> {
-        let mut members = || {
-            let count = usize::try_from(self.u64()?).ok().filter(|count| *count <= MAX_MEMBERS)?;
-            (0..count).map(|_| self.u64()).collect::<Option<Vec<u64>>>()
-        };
-        Some(Configuration { voters: members()?, learners: members()? })
+        let mut input = Reader::new(self.0);
+        let configuration = Configuration::read(&mut input).ok()?;
+        self.0 = self.0.get(self.0.len() - input.left()..)?;
+        Some(configuration)
     }
 
     /// What is left, taken as a whole.

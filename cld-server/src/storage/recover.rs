@@ -1,13 +1,15 @@
 //! What happens when a store is opened: a new one is made, or the one that is there is read and verified whole.
 
+use std::cmp::Ordering;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
+use super::configuration::Configuration;
 use super::disk::{Disk, OsDisk};
-use super::log::{Configuration, HardState, Identity, LogEntry, LogImage, LogPosition, SnapshotPoint};
+use super::log::{HardState, Identity, LogEntry, LogImage, LogPosition, SnapshotPoint};
 use super::open::{DirectoryLock, LOCK_NAME, OpenError, OpenMode};
 use super::record::{Decoder, Encoder, unseal};
 use super::snapshot::{SnapshotError, SnapshotName, SnapshotReader, Snapshots, file_name};
@@ -43,7 +45,7 @@ impl Store {
     pub fn open(directory: &Path, mode: OpenMode) -> Result<(Self, Recovered), OpenError> {
         let disk = OsDisk::new(directory);
         let fail = |source| OpenError::Disk { file: directory.to_owned(), source };
-        if matches!(mode, OpenMode::NewCell(_)) {
+        if mode != OpenMode::Existing {
             disk.make_directory().map_err(fail)?;
         }
         // Look before making the lock file, to leave a foreign directory as it is.
@@ -68,10 +70,15 @@ impl Store {
         let location = disk.location().to_owned();
         let fail = |name: &str, source| OpenError::Disk { file: location.join(name), source };
         let names = disk.list().map_err(|source| fail("", source))?;
-        if !has_log(disk.as_ref(), &names, mode)?
-            && let OpenMode::NewCell(identity) = mode
-        {
-            make_log(disk.as_ref(), identity)?;
+        if !has_log(disk.as_ref(), &names, mode)? {
+            match mode {
+                OpenMode::Existing => {}
+                OpenMode::NewCell(identity) => {
+                    let configuration = Configuration::of_voters([identity.node.get()]);
+                    make_log(disk.as_ref(), identity, SnapshotPoint { at: ORIGIN, configuration })?;
+                }
+                OpenMode::NewMember(identity) => make_log(disk.as_ref(), identity, SnapshotPoint::default())?,
+            }
         }
         let names = disk.list().map_err(|source| fail("", source))?;
 
@@ -84,6 +91,10 @@ impl Store {
         let database = open_database(file).map_err(|error| loader.database_error(error))?;
         let (identity, state, base, entries) = loader.load(&database)?;
         let snapshots = Snapshots::new(Arc::clone(&disk), identity.cell);
+        if base.file.is_some() {
+            // The machine may have gone off between the log's new beginning and the file's new name.
+            snapshots.adopt(base.point.at.index).map_err(|source| fail(LOG_NAME, source))?;
+        }
         let snapshot = open_snapshot(&snapshots, &location, identity, &base)?;
         for name in &names {
             let leftover = match SnapshotName::parse(name) {
@@ -91,16 +102,24 @@ impl Store {
                     return Err(OpenError::LogOutdated { file: location.join(name), last: state.last.index });
                 }
                 Some(SnapshotName::Whole(index)) => index != base.point.at.index,
-                Some(SnapshotName::Unfinished) => true,
+                Some(SnapshotName::Received(_) | SnapshotName::Unfinished) => true,
                 None => name == UNFINISHED_LOG,
             };
             if leftover {
-                disk.remove(name).map_err(|source| fail(name, source))?;
+                match disk.remove(name) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(name, error)),
+                    _ => {}
+                }
             }
         }
 
-        let log =
-            LogImage { hard_state: state.hard_state, base: base.point.clone(), start: state.start, entries };
+        let log = LogImage {
+            hard_state: state.hard_state,
+            base: base.point.clone(),
+            file: base.file,
+            start: state.start,
+            entries,
+        };
         let store = Self { database, identity, state, base, snapshots, path, failed: false, _lock: None };
         Ok((store, Recovered { log, snapshot }))
     }
@@ -116,29 +135,29 @@ fn has_log(disk: &dyn Disk, names: &[String], mode: OpenMode) -> Result<bool, Op
             Some(SnapshotName::Whole(_)) => {
                 return Err(OpenError::LogMissing { file: disk.location().join(LOG_NAME) });
             }
-            Some(SnapshotName::Unfinished) => {}
+            Some(SnapshotName::Received(_) | SnapshotName::Unfinished) => {}
             None if name == LOCK_NAME || name == UNFINISHED_LOG => {}
             None => return Err(OpenError::Foreign { file: disk.location().join(name) }),
         }
     }
     match mode {
         OpenMode::Existing => Err(OpenError::NoCell { directory: disk.location().to_owned() }),
-        OpenMode::NewCell(_) => Ok(false),
+        OpenMode::NewCell(_) | OpenMode::NewMember(_) => Ok(false),
     }
 }
 
-/// Makes the log of a new cell of one. It gets its name when it is whole.
-fn make_log(disk: &dyn Disk, identity: Identity) -> Result<(), OpenError> {
+/// Makes a log that begins at this point. It gets its name when it is whole.
+fn make_log(disk: &dyn Disk, identity: Identity, point: SnapshotPoint) -> Result<(), OpenError> {
     let path = disk.location().join(LOG_NAME);
     let fail = |source| OpenError::Disk { file: path.clone(), source };
     match disk.remove(UNFINISHED_LOG) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(fail(error)),
         _ => {}
     }
-    let configuration = Configuration { voters: vec![identity.node.get()], learners: Vec::new() };
-    let base = Base { point: SnapshotPoint { at: ORIGIN, configuration }, file: None };
-    let hard_state = HardState { term: ORIGIN.term, vote: 0, commit: ORIGIN.index };
-    let state = State { hard_state, start: ORIGIN, last: ORIGIN };
+    let at = point.at;
+    let base = Base { point, file: None };
+    let hard_state = HardState { term: at.term, vote: 0, commit: at.index };
+    let state = State { hard_state, start: at, last: at };
     let mut identity_record = Encoder::default();
     identity_record.u32(FORMAT).u64(identity.node.get()).u128(identity.cell);
 
@@ -164,11 +183,12 @@ fn open_snapshot(
     identity: Identity,
     base: &Base,
 ) -> Result<Option<SnapshotReader>, OpenError> {
-    let Some((length, checksum)) = base.file else { return Ok(None) };
+    let Some(file) = base.file else { return Ok(None) };
     let index = base.point.at.index;
     let reader = snapshots.read(index).map_err(|error| match error {
         SnapshotError::Missing { file } => OpenError::SnapshotMissing { file },
         SnapshotError::NewerFormat { file, found, known } => OpenError::NewerFormat { file, found, known },
+        SnapshotError::OlderFormat { file, found, known } => OpenError::OlderFormat { file, found, known },
         SnapshotError::Corrupt { file, what } => OpenError::Corrupt { file, what: what.to_owned() },
         SnapshotError::Disk { file, source } => OpenError::Disk { file, source },
         error @ (SnapshotError::Exists { .. } | SnapshotError::ChunkSize { .. }) => {
@@ -176,9 +196,7 @@ fn open_snapshot(
         }
     })?;
     let found = reader.record();
-    if (found.length, found.checksum, &found.point) != (length, checksum, &base.point)
-        || reader.cell() != identity.cell
-    {
+    if (found.file(), &found.point) != (file, &base.point) || reader.cell() != identity.cell {
         return Err(OpenError::SnapshotForeign { file: location.join(file_name(index)) });
     }
     Ok(Some(reader))
@@ -195,8 +213,11 @@ impl Loader<'_> {
         let identity = self.meta(&transaction, IDENTITY)?;
         let mut fields = Decoder(&identity);
         let format = fields.u32().ok_or_else(|| self.corrupt("its identity record is too short"))?;
-        if format > FORMAT {
-            return Err(OpenError::NewerFormat { file: self.path.to_owned(), found: format, known: FORMAT });
+        let file = self.path.to_owned();
+        match format.cmp(&FORMAT) {
+            Ordering::Greater => return Err(OpenError::NewerFormat { file, found: format, known: FORMAT }),
+            Ordering::Less => return Err(OpenError::OlderFormat { file, found: format, known: FORMAT }),
+            Ordering::Equal => {}
         }
         let identity =
             parse_identity(fields).ok_or_else(|| self.corrupt("its identity record makes no sense"))?;

@@ -5,10 +5,10 @@
 //! | bytes | field |
 //! |---|---|
 //! | 8 | magic `CLDSNAP\n` |
-//! | 4 | format version, 1 |
+//! | 4 | format version, 2 |
 //! | 4 | length of the rest of the header |
 //! | 16, 8, 8 | cell, index, term |
-//! | 8 + 8n, 8 + 8n | voters and learners: their number, then each |
+//! | n | the configuration |
 //! | 4 + n | each chunk: its length (1 to [`MAX_CHUNK`]) and its bytes |
 //! | 4 | 0: no more chunks |
 //! | 8 | length of the whole file |
@@ -32,11 +32,12 @@ use super::record::{Decoder, Encoder};
 pub const MAX_CHUNK: usize = 1 << 20;
 
 const MAGIC: &[u8; 8] = b"CLDSNAP\n";
-const FORMAT: u32 = 1;
-const MAX_HEADER: u32 = 1024;
+const FORMAT: u32 = 2;
+const MAX_HEADER: u32 = 8192;
 const PREFIX_SIZE: usize = 16;
 const TRAILER_SIZE: u64 = 16;
 const TEMPORARY: &str = ".tmp";
+const RECEIVED: &str = ".received";
 
 /// The snapshot files of one data directory. Cheap to clone and independent of the log, so that a thread of its own
 /// can write a snapshot while the log goes on.
@@ -51,6 +52,8 @@ pub struct Snapshots {
 pub(super) enum SnapshotName {
     /// A whole snapshot as of this index.
     Whole(u64),
+    /// A whole snapshot from another server, with which the log does not begin yet.
+    Received(u64),
     /// One that was not finished.
     Unfinished,
 }
@@ -59,12 +62,18 @@ impl SnapshotName {
     /// `None` if the name is not a snapshot's.
     pub(super) fn parse(name: &str) -> Option<Self> {
         let whole = name.strip_suffix(TEMPORARY);
-        let digits = whole.unwrap_or(name).strip_prefix("snapshot-")?;
+        let final_name = whole.unwrap_or(name);
+        let received = final_name.strip_suffix(RECEIVED);
+        let digits = received.unwrap_or(final_name).strip_prefix("snapshot-")?;
         let index = u64::from_str_radix(digits, 16).ok()?;
-        if file_name(index) != whole.unwrap_or(name) {
+        if file_name(index) != received.unwrap_or(final_name) {
             return None;
         }
-        Some(if whole.is_some() { Self::Unfinished } else { Self::Whole(index) })
+        Some(match (whole, received) {
+            (Some(_), _) => Self::Unfinished,
+            (None, Some(_)) => Self::Received(index),
+            (None, None) => Self::Whole(index),
+        })
     }
 }
 
@@ -90,6 +99,38 @@ impl Snapshots {
         if names.contains(&name) {
             return Err(SnapshotError::Exists { file: self.disk.location().join(name) });
         }
+        self.begin(name, point)
+    }
+
+    /// Begins the copy of another server's snapshot, to which the chunks of that one are to be written. What
+    /// [`SnapshotWriter::finish`] returns must be the record that the other server told, or the copy is not to be used;
+    /// then a [`LogWrite`](super::LogWrite) makes the log begin with it. A copy with which no log begins is replaced by
+    /// the next of its index, or removed when the store is opened.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn receive(&self, point: SnapshotPoint) -> Result<SnapshotWriter, SnapshotError> {
+        self.begin(format!("{}{RECEIVED}", file_name(point.at.index)), point)
+    }
+
+    /// Gives the received snapshot of this index its final name, durably, if there is one.
+    pub(super) fn adopt(&self, index: u64) -> io::Result<()> {
+        let name = file_name(index);
+        match self.disk.rename(&format!("{name}{RECEIVED}"), &name) {
+            Ok(()) => self.disk.sync(),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a received snapshot of this index waits to be adopted.
+    pub(super) fn has_received(&self, index: u64) -> io::Result<bool> {
+        let name = format!("{}{RECEIVED}", file_name(index));
+        Ok(self.disk.list()?.contains(&name))
+    }
+
+    fn begin(&self, name: String, point: SnapshotPoint) -> Result<SnapshotWriter, SnapshotError> {
+        let fail = |source| SnapshotError::Disk { file: self.disk.location().join(&name), source };
         let temporary = format!("{name}{TEMPORARY}");
         let file = self.disk.create(&temporary).map_err(fail)?;
         let mut writer = SnapshotWriter {
@@ -241,6 +282,9 @@ impl SnapshotReader {
         if format > FORMAT {
             return Err(SnapshotError::NewerFormat { file: path, found: format, known: FORMAT });
         }
+        if format < FORMAT {
+            return Err(SnapshotError::OlderFormat { file: path, found: format, known: FORMAT });
+        }
 
         let mut trailer = [0; 12];
         file.read(length - 12, &mut trailer).map_err(disk)?;
@@ -365,6 +409,16 @@ pub enum SnapshotError {
         /// Its format.
         found: u32,
         /// The newest format that this version reads.
+        known: u32,
+    },
+    /// The file was written by an older version.
+    #[error("{} has format {found}, of an older version, and this one reads {known}", file.display())]
+    OlderFormat {
+        /// The file.
+        file: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The format that this version reads.
         known: u32,
     },
     /// A chunk is empty or too large.

@@ -6,8 +6,8 @@
 //! |---|---|---|
 //! | `meta` | `identity` | format version u32, node u64, cell u128 |
 //! | | `state` | term, vote, commit; index and term before the first entry; index and term of the last: each u64 |
-//! | | `base` | index u64, term u64, configuration; then of the snapshot file, if there is one: length u64, CRC32C u32 |
-//! | `log` | index u64 | kind u8 (0: a command), term u64, payload |
+//! | | `base` | index u64, term u64, configuration ([`super::Configuration`]); then of the snapshot file, if there is one: length u64, CRC32C u32 |
+//! | `log` | index u64 | kind u8 (0: commands, 1: a change of the members), term u64, payload |
 //!
 //! The state names the first and the last entry, so entries that got lost at either end are noticed. After a crash in
 //! the midst of a commit redb goes back to the commit before it. That is also what it does when the disk spoils the
@@ -19,10 +19,11 @@ use std::path::PathBuf;
 
 use redb::{Database, ReadableTable, StorageBackend, Table, TableDefinition, WriteTransaction};
 
+use super::configuration::MAX_MEMBERS;
 use super::disk::DiskFile;
 use super::log::{
-    HardState, Identity, LogEntry, LogError, LogPosition, LogStore, LogWrite, MAX_ENTRY_SIZE, MAX_MEMBERS,
-    SnapshotPoint, SnapshotRecord,
+    EntryKind, HardState, Identity, LogEntry, LogError, LogPosition, LogStore, LogWrite, MAX_ENTRY_SIZE,
+    SnapshotFile, SnapshotPoint, SnapshotRecord,
 };
 use super::open::DirectoryLock;
 use super::record::{Decoder, Encoder, seal, unseal};
@@ -30,8 +31,8 @@ use super::snapshot::Snapshots;
 
 /// The name of the log's file.
 pub(super) const LOG_NAME: &str = "log.redb";
-/// The format that this version writes, and the newest that it reads.
-pub(super) const FORMAT: u32 = 1;
+/// The format that this version writes, and the only one that it reads.
+pub(super) const FORMAT: u32 = 2;
 
 pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 pub(super) const LOG: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("log");
@@ -40,6 +41,7 @@ pub(super) const STATE: &str = "state";
 pub(super) const BASE: &str = "base";
 
 const COMMAND: u8 = 0;
+const CONFIGURATION: u8 = 1;
 /// The log is written and hardly read; a small cache holds the pages on its right edge.
 const CACHE_SIZE: usize = 8 << 20;
 
@@ -72,8 +74,8 @@ pub(super) struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Base {
     pub(super) point: SnapshotPoint,
-    /// The length and checksum of the snapshot file. A cell that has not made one yet begins with an empty database.
-    pub(super) file: Option<(u64, u32)>,
+    /// The snapshot file. A cell that has not made one yet begins with an empty database.
+    pub(super) file: Option<SnapshotFile>,
 }
 
 impl Store {
@@ -100,12 +102,23 @@ impl Store {
         Ok(())
     }
 
-    /// The state after these writes, if they make sense in this log.
-    fn state_after(&self, writes: &[LogWrite]) -> Result<State, LogError> {
+    /// State and base after these writes, if they make sense in this log.
+    fn after(&self, writes: &[LogWrite]) -> Result<(State, Base), LogError> {
         let mut state = self.state;
+        let mut base = self.base.clone();
         for write in writes {
+            if let Some(record) = &write.snapshot {
+                let at = record.point.at;
+                if at.index <= base.point.at.index || record.point.configuration.members.len() > MAX_MEMBERS {
+                    return Err(LogError::Misuse(
+                        "the snapshot is not newer than the last one, or has too many members",
+                    ));
+                }
+                (state.start, state.last) = (at, at);
+                base = Base { point: record.point.clone(), file: Some(record.file()) };
+            }
             if let Some(first) = write.entries.first() {
-                if first.at.index <= self.base.point.at.index || first.at.index > state.last.index + 1 {
+                if first.at.index <= base.point.at.index || first.at.index > state.last.index + 1 {
                     return Err(LogError::Misuse(
                         "the entries do not follow the log, or replace what a snapshot holds",
                     ));
@@ -127,8 +140,22 @@ impl Store {
             }
         }
         // The engine's knowledge of the commit index may lag behind the snapshot.
-        state.hard_state.commit = state.hard_state.commit.max(self.base.point.at.index);
-        Ok(state)
+        state.hard_state.commit = state.hard_state.commit.max(base.point.at.index);
+        Ok((state, base))
+    }
+
+    /// Gives the snapshot file with which the log begins now its name. Should the machine go off before, it is done when
+    /// the store is opened.
+    fn adopt_snapshot(&mut self) -> Result<(), LogError> {
+        let index = self.base.point.at.index;
+        self.failed = true;
+        let fail =
+            |source| LogError::Disk { file: self.path.clone(), source: Box::new(redb::Error::Io(source)) };
+        self.snapshots.adopt(index).map_err(fail)?;
+        self.failed = false;
+        // What cannot be removed now is removed when the store is opened next.
+        let _ = self.snapshots.remove_before(index);
+        Ok(())
     }
 }
 
@@ -138,11 +165,26 @@ impl LogStore for Store {
     }
 
     fn append(&mut self, writes: &[LogWrite]) -> Result<(), LogError> {
-        let state = self.state_after(writes)?;
+        let (state, base) = self.after(writes)?;
+        let installs = base != self.base;
+        if installs {
+            let index = base.point.at.index;
+            let fail = |source| LogError::Disk {
+                file: self.path.clone(),
+                source: Box::new(redb::Error::Io(source)),
+            };
+            if !self.snapshots.has_received(index).map_err(fail)? {
+                return Err(LogError::Misuse("the snapshot to begin with was not received"));
+            }
+        }
         let mut last = self.state.last.index;
         self.transact(|transaction| {
             let mut log = transaction.open_table(LOG)?;
             for write in writes {
+                if let Some(record) = &write.snapshot {
+                    log.retain_in::<u64, _>(.., |_, _| false)?;
+                    last = record.point.at.index;
+                }
                 if let Some(first) = write.entries.first()
                     && first.at.index <= last
                 {
@@ -153,26 +195,36 @@ impl LogStore for Store {
                     last = entry.at.index;
                 }
             }
+            if installs {
+                put_meta(transaction, BASE, &base.encode())?;
+            }
             put_meta(transaction, STATE, &state.encode())
         })?;
         self.state = state;
-        Ok(())
+        self.base = base;
+        if installs { self.adopt_snapshot() } else { Ok(()) }
     }
 
     fn record_snapshot(&mut self, snapshot: &SnapshotRecord, trim_through: u64) -> Result<(), LogError> {
         let point = &snapshot.point;
-        if point.at.index < self.base.point.at.index || point.at.index > self.state.last.index {
-            return Err(LogError::Misuse("the snapshot is older than the last one, or newer than the log"));
+        if self.failed {
+            return Err(LogError::Stopped);
+        }
+        if point.at.index < self.base.point.at.index {
+            return Ok(());
+        }
+        if point.at.index > self.state.last.index {
+            return Err(LogError::Misuse("the snapshot is newer than the log"));
         }
         if trim_through > point.at.index {
             return Err(LogError::Misuse("entries that the snapshot does not hold cannot be trimmed"));
         }
-        if point.configuration.voters.len().max(point.configuration.learners.len()) > MAX_MEMBERS {
+        if point.configuration.members.len() > MAX_MEMBERS {
             return Err(LogError::Misuse("the configuration has too many members"));
         }
         let mut state = self.state;
         state.hard_state.commit = state.hard_state.commit.max(point.at.index);
-        let base = Base { point: point.clone(), file: Some((snapshot.length, snapshot.checksum)) };
+        let base = Base { point: point.clone(), file: Some(snapshot.file()) };
         self.transact(|transaction| {
             let mut log = transaction.open_table(LOG)?;
             if trim_through > state.start.index {
@@ -203,7 +255,10 @@ fn term_at(log: &Table<'_, u64, &[u8]>, index: u64) -> Result<u64, redb::Error> 
 }
 
 fn encode_entry(entry: &LogEntry) -> Vec<u8> {
-    let mut body = Encoder(vec![COMMAND]);
+    let mut body = Encoder(vec![match entry.kind {
+        EntryKind::Command => COMMAND,
+        EntryKind::Configuration => CONFIGURATION,
+    }]);
     body.u64(entry.at.term);
     body.0.extend_from_slice(&entry.payload);
     seal(&entry.at.index.to_le_bytes(), &body.0)
@@ -212,10 +267,15 @@ fn encode_entry(entry: &LogEntry) -> Vec<u8> {
 /// `None` if the entry is damaged.
 pub(super) fn decode_entry(index: u64, stored: &[u8]) -> Option<LogEntry> {
     let body = unseal(&index.to_le_bytes(), stored)?;
-    let (_, fields) = body.split_first().filter(|(kind, _)| **kind == COMMAND)?;
+    let (kind, fields) = body.split_first()?;
+    let kind = match *kind {
+        COMMAND => EntryKind::Command,
+        CONFIGURATION => EntryKind::Configuration,
+        _ => return None,
+    };
     let mut fields = Decoder(fields);
     let term = fields.u64()?;
-    Some(LogEntry { at: LogPosition { index, term }, payload: fields.rest().to_vec() })
+    Some(LogEntry { at: LogPosition { index, term }, kind, payload: fields.rest().to_vec() })
 }
 
 impl State {
@@ -241,7 +301,7 @@ impl Base {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut body = Encoder::default();
         body.u64(self.point.at.index).u64(self.point.at.term).configuration(&self.point.configuration);
-        if let Some((length, checksum)) = self.file {
+        if let Some(SnapshotFile { length, checksum }) = self.file {
             body.u64(length).u32(checksum);
         }
         body.0
@@ -251,7 +311,10 @@ impl Base {
         let mut fields = Decoder(body);
         let at = LogPosition { index: fields.u64()?, term: fields.u64()? };
         let point = SnapshotPoint { at, configuration: fields.configuration()? };
-        let file = if fields.0.is_empty() { None } else { Some((fields.u64()?, fields.u32()?)) };
+        let file = match fields.0 {
+            [] => None,
+            _ => Some(SnapshotFile { length: fields.u64()?, checksum: fields.u32()? }),
+        };
         fields.end()?;
         Some(Self { point, file })
     }

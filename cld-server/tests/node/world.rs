@@ -90,10 +90,11 @@ impl World {
 
     pub(crate) fn with(config: NodeConfig) -> Self {
         let at = LogPosition { index: 1, term: 1 };
-        let configuration = Configuration { voters: vec![7], learners: Vec::new() };
+        let configuration = Configuration::of_voters([7]);
         let image = LogImage {
             hard_state: HardState { term: 1, vote: 0, commit: 1 },
             base: SnapshotPoint { at, configuration },
+            file: None,
             start: at,
             entries: Vec::new(),
         };
@@ -460,9 +461,9 @@ impl Durable {
                 DiskDone::SnapshotWritten { record }
             }
             DiskJob::RecordSnapshot { record, trim_through } => {
-                let point = record.point;
-                self.snapshot = self.files.remove(&point.at.index).unwrap();
-                self.image.base = point.clone();
+                self.snapshot = self.files.remove(&record.point.at.index).unwrap();
+                self.image.base = record.point.clone();
+                self.image.file = Some(record.file());
                 let last = self
                     .image
                     .entries
@@ -471,7 +472,7 @@ impl Durable {
                     .map(|entry| entry.at);
                 self.image.start = last.unwrap_or(self.image.start);
                 self.image.entries.retain(|entry| entry.at.index > trim_through);
-                DiskDone::SnapshotRecorded { point, trim_through }
+                DiskDone::SnapshotRecorded { record, trim_through }
             }
         }
     }

@@ -15,6 +15,12 @@ fn last(log: &LogImage) -> LogPosition {
 
 fn apply(log: &mut LogImage, writes: &[LogWrite]) {
     for write in writes {
+        if let Some(record) = &write.snapshot {
+            log.base = record.point.clone();
+            log.file = Some(record.file());
+            log.start = log.base.at;
+            log.entries.clear();
+        }
         if let Some(first) = write.entries.first() {
             log.entries.retain(|entry| entry.at.index < first.at.index);
             log.entries.extend(write.entries.iter().cloned());
@@ -24,9 +30,10 @@ fn apply(log: &mut LogImage, writes: &[LogWrite]) {
     log.hard_state.commit = log.hard_state.commit.max(log.base.at.index);
 }
 
-fn trim(log: &mut LogImage, snapshot: &SnapshotPoint, through: u64) {
-    log.base = snapshot.clone();
-    log.hard_state.commit = log.hard_state.commit.max(snapshot.at.index);
+fn trim(log: &mut LogImage, snapshot: &SnapshotRecord, through: u64) {
+    log.base = snapshot.point.clone();
+    log.file = Some(snapshot.file());
+    log.hard_state.commit = log.hard_state.commit.max(log.base.at.index);
     if let Some(trimmed) = log.entries.iter().find(|entry| entry.at.index == through) {
         log.start = trimmed.at;
         log.entries.retain(|entry| entry.at.index > through);
@@ -54,11 +61,23 @@ fn random_writes(log: &LogImage, random: &mut Random) -> Vec<LogWrite> {
             .collect();
         let end = if entries.is_empty() { last(&log).index } else { first - 1 + entries.len() as u64 };
         hard_state.commit += random.below(end - hard_state.commit + 1);
-        let write = LogWrite { entries, hard_state };
+        let write = LogWrite { snapshot: None, entries, hard_state };
         apply(&mut log, std::slice::from_ref(&write));
         writes.push(write);
     }
     writes
+}
+
+/// Copies a snapshot of another server, and begins the log anew with it.
+fn receive(store: &Store, log: &LogImage, random: &mut Random) -> Result<LogWrite, SnapshotError> {
+    let term = log.hard_state.term + random.below(2);
+    let point = point(log.hard_state.commit + 1 + random.below(10), term);
+    let mut writer = store.snapshots().receive(point.clone())?;
+    chunks(&point).iter().try_for_each(|chunk| writer.write_chunk(chunk))?;
+    let record = writer.finish()?;
+    let hard_state = HardState { term, vote: 0, commit: point.at.index };
+    let entries = (1..=random.below(3)).map(|next| entry(point.at.index + next, term, "behind")).collect();
+    Ok(LogWrite { snapshot: Some(record), entries, hard_state })
 }
 
 /// Does one random thing. On failure gives back what the log is if the thing was done after all.
@@ -69,11 +88,18 @@ fn step(store: &mut Store, model: &mut Model, random: &mut Random) -> Result<(),
         let term = model.log.entries.iter().find(|entry| entry.at.index == index).unwrap().at.term;
         let Ok(record) = make_snapshot(store.snapshots(), point(index, term)) else { return Err(after) };
         let through = model.log.start.index + random.below(index - model.log.start.index + 1);
-        trim(&mut after, &record.point, through);
+        trim(&mut after, &record, through);
         store.record_snapshot(&record, through).map_err(|_| after.clone())?;
         model.log = (*after).clone();
         model.has_snapshot = true;
         store.snapshots().remove_before(index).map_err(|_| after)
+    } else if random.one_in(20) {
+        let Ok(write) = receive(store, &model.log, random) else { return Err(after) };
+        apply(&mut after, std::slice::from_ref(&write));
+        store.append(&[write]).map_err(|_| after.clone())?;
+        model.log = *after;
+        model.has_snapshot = true;
+        Ok(())
     } else {
         let writes = random_writes(&model.log, random);
         apply(&mut after, &writes);

@@ -19,11 +19,11 @@ fn open(disk: &FaultyDisk, mode: OpenMode) -> Result<(Store, Recovered), OpenErr
 }
 
 fn entry(index: u64, term: u64, payload: impl Into<Vec<u8>>) -> LogEntry {
-    LogEntry { at: LogPosition { index, term }, payload: payload.into() }
+    LogEntry { at: LogPosition { index, term }, payload: payload.into(), ..LogEntry::default() }
 }
 
 fn write(entries: Vec<LogEntry>, commit: u64) -> LogWrite {
-    LogWrite { entries, hard_state: HardState { term: 1, vote: 7, commit } }
+    LogWrite { snapshot: None, entries, hard_state: HardState { term: 1, vote: 7, commit } }
 }
 
 /// Appends entries of term 1, from 2 (where a new cell's log begins) to `last`, and commits them.
@@ -33,8 +33,7 @@ fn fill(store: &mut Store, last: u64) {
 }
 
 fn point(index: u64, term: u64) -> SnapshotPoint {
-    let configuration = Configuration { voters: vec![7], learners: Vec::new() };
-    SnapshotPoint { at: LogPosition { index, term }, configuration }
+    SnapshotPoint { at: LogPosition { index, term }, configuration: Configuration::of_voters([7]) }
 }
 
 /// The chunks that the tests' snapshot of this point has.

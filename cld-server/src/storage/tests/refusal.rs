@@ -166,15 +166,15 @@ fn an_old_log_beside_a_newer_snapshot_is_refused() {
 fn a_newer_format_is_refused() {
     let directory = used_directory();
     let mut identity = Encoder::default();
-    identity.u32(2).u64(7).u128(1).u64(0xfeed);
+    identity.u32(3).u64(7).u128(1).u64(0xfeed);
     forge(directory.path(), "identity", &identity.0);
-    assert!(matches!(refusal(directory.path()), OpenError::NewerFormat { found: 2, known: 1, .. }));
+    assert!(matches!(refusal(directory.path()), OpenError::NewerFormat { found: 3, known: 2, .. }));
 
     let directory = used_directory();
     let mut snapshot = fs::read(directory.path().join(SNAPSHOT)).unwrap();
-    snapshot[8] = 2;
+    snapshot[8] = 3;
     fs::write(directory.path().join(SNAPSHOT), snapshot).unwrap();
-    assert!(matches!(refusal(directory.path()), OpenError::NewerFormat { found: 2, known: 1, .. }));
+    assert!(matches!(refusal(directory.path()), OpenError::NewerFormat { found: 3, known: 2, .. }));
 }
 
 #[test]

@@ -1,69 +1,15 @@
-//! Tests of the engine as a cell of one, on a log in memory whose writes finish late.
+//! The engine as a cell of one, on a log in memory whose writes finish late.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU64;
 
-use super::*;
-use crate::storage::{
-    Configuration, HardState, Identity, LogEntry, LogError, LogImage, LogStore, MAX_ENTRY_SIZE,
-    SnapshotRecord,
-};
+use super::store::MemoryStore;
+use crate::replica::*;
+use crate::storage::{Configuration, LogEntry, LogStore, MAX_ENTRY_SIZE, Member, SnapshotRecord};
 
 const NODE: NonZeroU64 = NonZeroU64::new(7).unwrap();
-const CONFIG: EngineConfig = EngineConfig { node: NODE, election_ticks: 10, heartbeat_ticks: 2, seed: 1 };
-
-/// What a disk would hold.
-#[derive(Debug)]
-struct MemoryStore(LogImage);
-
-impl MemoryStore {
-    fn new() -> Self {
-        let at = LogPosition { index: 1, term: 1 };
-        let configuration = Configuration { voters: vec![NODE.get()], learners: Vec::new() };
-        let hard_state = HardState { term: 1, vote: 0, commit: 1 };
-        Self(LogImage {
-            hard_state,
-            base: SnapshotPoint { at, configuration },
-            start: at,
-            entries: Vec::new(),
-        })
-    }
-
-    fn payloads_after(&self, index: u64, through: u64) -> Vec<&LogEntry> {
-        let wanted =
-            |entry: &&LogEntry| (index + 1..=through).contains(&entry.at.index) && !entry.payload.is_empty();
-        self.0.entries.iter().filter(wanted).collect()
-    }
-}
-
-impl LogStore for MemoryStore {
-    fn identity(&self) -> Identity {
-        Identity { node: NODE, cell: 1 }
-    }
-
-    fn append(&mut self, writes: &[LogWrite]) -> Result<(), LogError> {
-        for write in writes {
-            if let Some(first) = write.entries.first() {
-                let end = self.0.entries.last().map_or(self.0.start, |entry| entry.at).index;
-                assert!(first.at.index > self.0.hard_state.commit && first.at.index <= end + 1);
-                self.0.entries.retain(|entry| entry.at.index < first.at.index);
-                self.0.entries.extend(write.entries.iter().cloned());
-            }
-            self.0.hard_state = write.hard_state;
-            self.0.hard_state.commit = write.hard_state.commit.max(self.0.base.at.index);
-        }
-        Ok(())
-    }
-
-    fn record_snapshot(&mut self, snapshot: &SnapshotRecord, trim_through: u64) -> Result<(), LogError> {
-        self.0.base = snapshot.point.clone();
-        self.0.hard_state.commit = self.0.hard_state.commit.max(snapshot.point.at.index);
-        while self.0.entries.first().is_some_and(|entry| entry.at.index <= trim_through) {
-            self.0.start = self.0.entries.remove(0).at;
-        }
-        Ok(())
-    }
-}
+const CONFIG: EngineConfig = EngineConfig::new(NODE, 1);
+const NOW: Instant = Instant::START;
 
 /// A server: its engine, its disk, and what the engine gave out since it started.
 struct Server {
@@ -77,13 +23,13 @@ struct Server {
 
 impl Server {
     fn start(store: MemoryStore) -> Self {
-        let engine = RaftEngine::new(CONFIG, store.0.clone()).unwrap();
+        let engine = RaftEngine::new(CONFIG, store.image.clone()).unwrap();
         Self { engine, store, writes: VecDeque::new(), committed: Vec::new(), master: None }
     }
 
     /// Started, with all writes done.
     fn master() -> Self {
-        let mut server = Self::start(MemoryStore::new());
+        let mut server = Self::start(MemoryStore::of_cell(NODE, [NODE.get()]));
         server.settle();
         server
     }
@@ -93,16 +39,16 @@ impl Server {
             match output {
                 Output::Persist { ticket, write } => self.writes.push_back((ticket, write)),
                 Output::Committed { at, payload } => {
-                    let entry = LogEntry { at, payload };
+                    let entry = LogEntry { at, payload, ..LogEntry::default() };
                     assert!(
-                        self.store.0.entries.contains(&entry),
+                        self.store.image.entries.contains(&entry),
                         "{at:?} was committed before it was durable"
                     );
                     self.committed.push(entry);
                 }
                 Output::BecameMaster { term } => {
                     assert!(
-                        self.store.0.entries.iter().any(|entry| entry.at.term == term),
+                        self.store.image.entries.iter().any(|entry| entry.at.term == term),
                         "no entry is durable"
                     );
                     let given_out = self.engine.snapshot_point().at.term;
@@ -114,6 +60,7 @@ impl Server {
                     assert_eq!(self.master.replace(term), None);
                 }
                 Output::Deposed { term } => assert_eq!(self.master.take(), Some(term)),
+                other => panic!("of no use in a cell of one: {other:?}"),
             }
         }
     }
@@ -140,15 +87,15 @@ impl Server {
 
     fn snapshot(&mut self, trim_through: u64) {
         let point = self.engine.snapshot_point();
-        let record = SnapshotRecord { point: point.clone(), length: 0, checksum: 0 };
+        let record = SnapshotRecord { point, length: 0, checksum: 0 };
         self.store.record_snapshot(&record, trim_through).unwrap();
-        self.engine.compact(point, trim_through);
+        self.engine.compact(record, trim_through);
     }
 }
 
 #[test]
 fn a_cell_of_one_is_master_at_once_when_its_first_entry_is_durable() {
-    let mut server = Server::start(MemoryStore::new());
+    let mut server = Server::start(MemoryStore::of_cell(NODE, [NODE.get()]));
     server.poll();
     assert_eq!(server.master, None, "nothing is on the disk");
     assert_eq!(server.engine.status().role, Role::Leader);
@@ -260,7 +207,8 @@ fn trimming_never_goes_beyond_what_was_given_out() {
     server.settle();
     server.engine.propose(vec![2]).unwrap();
     server.poll();
-    server.engine.compact(server.engine.snapshot_point(), u64::MAX);
+    let record = SnapshotRecord { point: server.engine.snapshot_point(), length: 0, checksum: 0 };
+    server.engine.compact(record, u64::MAX);
     server.settle();
     assert_eq!(server.committed.last().unwrap().payload, [2]);
 }
@@ -269,7 +217,7 @@ fn trimming_never_goes_beyond_what_was_given_out() {
 fn a_lone_master_stays_master_however_long_it_idles() {
     let mut server = Server::master();
     for _ in 0..1000 {
-        server.engine.handle_tick();
+        server.engine.handle_tick(NOW);
         server.poll();
     }
     assert_eq!((server.master, server.writes.len()), (Some(2), 0));
@@ -277,11 +225,12 @@ fn a_lone_master_stays_master_however_long_it_idles() {
 
 #[test]
 fn a_node_that_may_not_vote_never_campaigns() {
-    let mut store = MemoryStore::new();
-    store.0.base.configuration = Configuration { voters: vec![1, 2, 3], learners: vec![7] };
+    let mut store = MemoryStore::of_cell(NODE, [NODE.get()]);
+    store.image.base.configuration = Configuration::of_voters([1, 2, 3]);
+    store.image.base.configuration.members.insert(7, Member::default());
     let mut server = Server::start(store);
     for _ in 0..100 {
-        server.engine.handle_tick();
+        server.engine.handle_tick(NOW);
         server.poll();
     }
     assert_eq!((server.engine.status().role, server.writes.len()), (Role::Follower, 0));
@@ -290,12 +239,12 @@ fn a_node_that_may_not_vote_never_campaigns() {
 #[test]
 fn one_of_three_asks_for_votes_after_a_timeout_that_only_the_seed_decides() {
     let ticks_to_campaign = |seed| {
-        let mut store = MemoryStore::new();
-        store.0.base.configuration.voters = vec![7, 8, 9];
-        let mut engine = RaftEngine::new(EngineConfig { seed, ..CONFIG }, store.0).unwrap();
+        let mut store = MemoryStore::of_cell(NODE, [NODE.get()]);
+        store.image.base.configuration = Configuration::of_voters([7, 8, 9]);
+        let mut engine = RaftEngine::new(EngineConfig { seed, ..CONFIG }, store.image).unwrap();
         assert_eq!(engine.poll_output(), None, "it must wait for the others");
         let ticks = (1..).find(|_| {
-            engine.handle_tick();
+            engine.handle_tick(NOW);
             engine.status().role == Role::Candidate
         });
         ticks.unwrap()
@@ -313,9 +262,9 @@ fn whatever_the_disk_does_what_was_committed_stays_and_comes_once() {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             (state >> 33) % limit
         };
-        let mut server = Server::start(MemoryStore::new());
+        let mut server = Server::start(MemoryStore::of_cell(NODE, [NODE.get()]));
         let mut ever_committed: Vec<LogEntry> = Vec::new();
-        let mut base = server.store.0.base.at.index;
+        let mut base = server.store.image.base.at.index;
         for _ in 0..200 {
             match random(12) {
                 0..5 => {
@@ -325,7 +274,7 @@ fn whatever_the_disk_does_what_was_committed_stays_and_comes_once() {
                     }
                 }
                 5..9 => server.persist(random(4) as usize, random(2) == 0),
-                9 => server.engine.handle_tick(),
+                9 => server.engine.handle_tick(NOW),
                 10 => {
                     let at = server.engine.snapshot_point().at;
                     server.snapshot(at.index - random(5).min(at.index));
