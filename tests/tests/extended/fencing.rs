@@ -2,7 +2,7 @@
 
 use cld_tests::raw::Request;
 use cld_tests::raw::codes::{code, event, lock, mode, op};
-use cld_tests::raw::extended::{Extended, Sequencer};
+use cld_tests::raw::extended::{Extended, HELLO, Hello, Sequencer};
 use cld_tests::server::Cld;
 
 use super::{connect, connect_briefly};
@@ -195,4 +195,20 @@ fn a_file_that_is_made_anew_under_its_old_name_has_another_lock() {
     assert_refused(&mut guard, file, &first);
     assert_stands(&mut guard, file, &second);
     assert_ne!(first.inode, second.inode);
+}
+
+#[test]
+fn who_was_not_granted_sequencers_is_told_none() {
+    let cld = Cld::start();
+    let (mut client, _) = Extended::connect_with(cld.address(), "tester", Hello { features: 0, ..HELLO });
+    let mut other = connect(&cld, "other");
+    let (mine, theirs) = (client.create("/l"), other.create("/l"));
+    let granted = client.call(&Request::Lock { fh: mine, flags: lock::EXCLUSIVE });
+    assert_eq!((granted.code, &granted.rest[..]), (code::OK, &[][..]));
+    assert!(other.lock(theirs, lock::SHARED).is_err() && client.unlock(mine) == code::OK);
+    assert!(other.event().granted.is_some());
+    assert_eq!(client.call(&Request::Lock { fh: mine, flags: lock::EXCLUSIVE }).code, code::LOCK_PENDING);
+    assert_eq!(other.unlock(theirs), code::OK);
+    let told = client.event();
+    assert_eq!((told.events, told.granted), (event::LOCKED, None));
 }

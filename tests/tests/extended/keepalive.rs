@@ -131,3 +131,27 @@ fn a_request_renews_the_lease_and_the_copy_of_one_does_not() {
 fn fh_and(fh: u64, data: &[u8]) -> Vec<u8> {
     cld_tests::raw::Request::Put { fh, data: data.to_vec() }.encode()
 }
+
+#[test]
+fn a_server_that_was_stopped_hears_its_clients_before_it_judges_their_leases() {
+    let mut cld = Cld::start();
+    let mut client = connect_briefly(&cld, "patient");
+    let held = client.create("/l");
+    assert!(client.lock(held, lock::EXCLUSIVE).is_ok());
+    // It sleeps when it is stopped, and has seen nothing come when it goes on.
+    client.listen(Duration::from_millis(100));
+    cld.stop();
+    client.listen(Duration::from_millis(100));
+    let (_, early) = client.prepare_nop();
+    let (xid, nop) = client.prepare_nop();
+    client.send_all(&[early, nop]);
+    // Its lease runs out by the server's clock: that it passes is what is tested.
+    client.listen(LEASE);
+    let (resuming, resume) = client.prepare_resume(1 << 40, 0);
+    client.send(&resume);
+    cld.cont();
+    assert_eq!(client.reply(xid).code, code::OK);
+    assert_eq!(client.reply(resuming).code, code::CHALLENGE);
+    assert_eq!(client.unlock(held), code::OK);
+    assert_eq!(Figures::of(&mut cld).get("expired"), 0);
+}

@@ -197,22 +197,30 @@ fn a_recorded_greeting_is_answered_once_and_its_session_ends_with_its_lease() {
 }
 
 #[test]
-fn challenges_are_limited_and_do_not_keep_the_server_from_its_clients() {
+fn a_flood_of_resumes_gets_little_and_does_not_keep_the_server_from_its_clients() {
     const COUNT: u64 = 1_000;
     let cld = Cld::start();
     let mut client = connect(&cld, "tester");
-    let mut flood = eavesdropper(&cld, &client);
+    let mut known = eavesdropper(&cld, &client);
+    let mut unknown = eavesdropper(&cld, &client);
+    unknown.sid ^= 1;
     let began = Instant::now();
     for number in 0..COUNT {
-        let (_, resume) = flood.prepare_resume(number, 0);
-        flood.send(&resume);
+        for flood in [&mut known, &mut unknown] {
+            let (_, resume) = flood.prepare_resume(number, 0);
+            flood.send(&resume);
+        }
         if number % 50 == 0 {
             client.settle();
         }
     }
-    flood.listen(SILENCE);
-    let allowed = 100 * (began.elapsed().as_secs() + 2);
-    assert!((1..=allowed).contains(&flood.received.packets), "{:?}", flood.received);
+    known.listen(SILENCE);
+    unknown.listen(SILENCE);
+    let seconds = began.elapsed().as_secs() + 2;
+    let (challenges, refusals) = (known.received, unknown.received);
+    println!("{COUNT} each in {seconds} s: {challenges:?}, {refusals:?}");
+    assert!((1..=2_000 * seconds).contains(&challenges.packets) && challenges.bytes < known.sent.bytes / 2);
+    assert!((1..=100 * seconds).contains(&refusals.packets), "{refusals:?}");
     client.create("/f");
 }
 

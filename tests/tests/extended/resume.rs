@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use cld_tests::raw::codes::{code, event, lock, mode};
+use cld_tests::raw::codes::{code, event, lock, mode, op};
 use cld_tests::raw::extended::{Extended, Stands};
-use cld_tests::raw::{Answer, Request};
+use cld_tests::raw::{Answer, Head, Request};
 use cld_tests::server::Cld;
 
 use super::connect;
@@ -73,6 +73,28 @@ fn a_hint_is_given_to_keepalives_too_and_renews_nothing() {
     client.hint();
     let resumed = client.resume();
     assert_eq!(resumed.stands.len(), 1);
+}
+
+#[test]
+fn a_packet_that_is_shorter_than_a_hint_gets_none() {
+    let cld = Cld::start();
+    let mut client = connect(&cld, "tester");
+    let fh = client.create("/f");
+    let mut elsewhere = at_another_address(&client, &cld);
+    let short = [
+        elsewhere.encode(client.next, None, false, b"", None),
+        elsewhere.encode(client.next, None, true, b"", None),
+        elsewhere.encode(0, Some(Head { xid: 0, op: op::ACK }), true, b"", Some(client.rider(true))),
+    ];
+    for datagram in short {
+        let (sent, received) = (elsewhere.sent, elsewhere.received);
+        elsewhere.send(&datagram);
+        client.settle();
+        elsewhere.listen(Duration::from_millis(20));
+        let (sent, received) = (elsewhere.sent.since(sent), elsewhere.received.since(received));
+        assert!(received.bytes <= sent.bytes, "{received:?} for {sent:?}; {}", elsewhere.what_came());
+    }
+    assert_eq!(client.put(fh, b"x"), code::OK);
 }
 
 #[test]

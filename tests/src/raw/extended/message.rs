@@ -132,7 +132,9 @@ impl Event {
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
         let (fh, events) = (reader.u64()?, reader.u32()?);
         let (serial, version) = (reader.u64()?, reader.u64()?);
-        let granted = if events & event::LOCKED == 0 { None } else { Some(Sequencer::read(reader)?) };
+        // A client without feature 1 is told of none.
+        let told = events & event::LOCKED != 0 && !reader.0.is_empty();
+        let granted = if told { Some(Sequencer::read(reader)?) } else { None };
         Ok(Self { fh, events, serial, version, granted })
     }
 }

@@ -121,7 +121,8 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    const fn count(&mut self, datagram: &[u8]) {
+    /// Adds one.
+    pub const fn count(&mut self, datagram: &[u8]) {
         self.packets += 1;
         self.bytes += datagram.len() as u64;
     }
