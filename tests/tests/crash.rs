@@ -207,8 +207,10 @@ fn what_was_acknowledged_survives_kills_and_locks_keep_their_holders() {
     let mut cld = Cld::start();
     let options = |user: &str| Options::new(user, user).server(cld.address()).timeout(DEADLINE);
     let connect = |user: &str| Client::connect(options(user)).unwrap();
-    let [writer, maker] = ["writer", "maker"].map(connect);
-    let lockers = ["locker0", "locker1", "locker2"].map(connect);
+    let connect_plainly = |user: &str| Client::connect(options(user).plain()).unwrap();
+    // Sessions of both kinds, side by side.
+    let (writer, maker) = (connect("writer"), connect_plainly("maker"));
+    let lockers = [connect("locker0"), connect("locker1"), connect_plainly("locker2")];
     let world = World {
         seed,
         counter: Journal::create(&writer, "/counter", number),

@@ -48,17 +48,28 @@ fn connect(kind: Kind, proxy: &Proxy, user: &str) -> Client {
 
 #[test]
 fn every_operation_is_done_once() {
-    with_both_clients(|kind| every_operation(kind, LOSSY));
+    with_both_clients(|kind| every_operation(kind, LOSSY, extended));
+}
+
+#[test]
+fn every_operation_of_a_plain_session_is_done_once() {
+    with_both_clients(|kind| every_operation(kind, LOSSY, Options::plain));
 }
 
 #[test]
 fn damaged_datagrams_change_nothing() {
-    with_both_clients(|kind| every_operation(kind, DAMAGING));
+    with_both_clients(|kind| every_operation(kind, DAMAGING, extended));
 }
 
-fn every_operation(kind: Kind, faults: Faults) {
+/// The clients' sessions are extended if nothing else is asked for.
+fn extended(options: Options) -> Options {
+    options
+}
+
+fn every_operation(kind: Kind, faults: Faults, session: fn(Options) -> Options) {
     let (cld, proxy) = behind(faults);
-    let client = connect(kind, &proxy, "tester");
+    let options = Options::new("tester", "tester").server(proxy.address()).timeout(DEADLINE);
+    let client = kind.connect(session(options)).unwrap();
     // Done a second time, these three would be refused.
     client.mkdir("/d").unwrap();
     let exclusive = READ_AND_WRITE | OpenMode::LOCK | OpenMode::CREATE | OpenMode::EXCL;

@@ -8,8 +8,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use cldc_udp::{
-    Contents, Error, EventMask, FileEvent, LeaseState, LockKind, Metadata, OpenMode, Options, Result, aio,
-    blocking,
+    Contents, Error, EventMask, FileEvent, LeaseState, LockKind, Metadata, OpenMode, Options, Result,
+    Sequencer, aio, blocking,
 };
 use futures_core::Stream;
 use tokio::runtime::{Builder, Runtime};
@@ -161,6 +161,24 @@ impl Client {
         }
     }
 
+    pub(crate) fn check_sequencer(&self, sequencer: &Sequencer) -> Result<bool> {
+        call!(self, client => client.check_sequencer(sequencer))
+    }
+
+    pub(crate) fn is_extended(&self) -> bool {
+        match self {
+            Self::Blocking(client) => client.is_extended(),
+            Self::Async(_, client) => client.is_extended(),
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        match self {
+            Self::Blocking(client) => client.epoch(),
+            Self::Async(_, client) => client.epoch(),
+        }
+    }
+
     pub(crate) fn sid(&self) -> u64 {
         match self {
             Self::Blocking(client) => client.sid(),
@@ -176,6 +194,10 @@ impl File {
 
     pub(crate) fn write(&self, data: &[u8]) -> Result<()> {
         call!(self, file => file.write(data))
+    }
+
+    pub(crate) fn write_fenced(&self, sequencer: &Sequencer, data: &[u8]) -> Result<()> {
+        call!(self, file => file.write_fenced(sequencer, data))
     }
 
     pub(crate) fn metadata(&self) -> Result<Metadata> {
@@ -196,6 +218,13 @@ impl Lock {
         match self {
             Self::Blocking(lock) => lock.is_safe(),
             Self::Async(_, lock) => lock.is_safe(),
+        }
+    }
+
+    pub(crate) fn sequencer(&self) -> Option<Sequencer> {
+        match self {
+            Self::Blocking(lock) => lock.sequencer(),
+            Self::Async(_, lock) => lock.sequencer(),
         }
     }
 
