@@ -6,6 +6,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration as Span, Instant as Moment};
 
 use cld_tests::raw::RECEIVE_BUFFER;
+use cld_tests::raw::extended::Traffic;
 use cld_tests::rng::Rng;
 use cldc_core::session::{Config, Datagram};
 use cldc_core::time::{Duration, Instant};
@@ -66,6 +67,13 @@ impl Done {
     }
 }
 
+/// What all clients sent and got.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Both {
+    pub(crate) sent: Traffic,
+    pub(crate) received: Traffic,
+}
+
 struct Place {
     client: Client,
     deadline: Option<Instant>,
@@ -83,6 +91,7 @@ pub(crate) struct Load {
     start: Moment,
     work: Option<Work>,
     micros: Vec<u64>,
+    pub(crate) traffic: Both,
 }
 
 impl Load {
@@ -98,6 +107,7 @@ impl Load {
             start: Moment::now(),
             work: None,
             micros: Vec::new(),
+            traffic: Both::default(),
         };
         let give_up = load.now() + PATIENCE;
         let mut connected = 0;
@@ -238,6 +248,7 @@ impl Load {
     }
 
     fn receive(&mut self, datagram: &[u8]) -> io::Result<()> {
+        self.traffic.received.count(datagram);
         // The session's id stands behind the magic.
         let sid = datagram.get(8..16).and_then(|bytes| bytes.try_into().ok()).map(u64::from_be_bytes);
         let Some(&place) = sid.and_then(|sid| self.sids.get(&sid)) else { return Ok(()) };
@@ -304,7 +315,9 @@ impl Load {
         let Some(Place { client, deadline }) = self.places.get_mut(place) else { return Ok(()) };
         let mut buffer: Datagram = [0; MAX_PACKET];
         while let Some(transmit) = client.session.poll_transmit(now, &mut buffer) {
-            match socket.send(buffer.get(..transmit.len).unwrap_or_default()) {
+            let datagram = buffer.get(..transmit.len).unwrap_or_default();
+            self.traffic.sent.count(datagram);
+            match socket.send(datagram) {
                 // It is lost, and will be sent again.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 result => drop(result?),

@@ -1,11 +1,12 @@
-//! How fast the real `cld` is on a real disk: `cargo bench -p cld-tests --bench server`.
+//! How fast the real `cld` is on a real disk: `cargo bench -p cld-tests --bench server`, or some of its parts: `-- many one lossy idle`.
 //!
 //! `CLD_BENCH_SECONDS` is how long each figure is measured (4). `CLD_BENCH_DIR` is where the data lies (the target
 //! folder): it must be on a disk, for on a tmpfs nothing is made durable. `CLD_BENCH_IDLE` is how many idle sessions are
-//! weighed (10000). The clients take CPU time of the same machine, on one thread.
+//! weighed (10000), and `CLD_BENCH_IDLE_SECONDS` for how long (30). The clients take CPU time of the same machine, on one thread.
 
 mod client;
 mod load;
+mod lossy;
 mod machine;
 mod single;
 
@@ -15,6 +16,7 @@ use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
+use cld_tests::observe::Figures;
 use cld_tests::programs;
 use cld_tests::server::{Cld, Options};
 
@@ -37,9 +39,21 @@ fn main() -> Result {
     let folder = setting("CLD_BENCH_DIR", programs::workspace().join("target"))?;
     println!("{}; data in {}", machine::describe(), folder.display());
     println!("CPU: the server's, all its threads; disk: appends of 4 KiB with fdatasync, just before\n");
-    throughput(&folder, span)?;
-    single::run(&server(&folder)?, &folder, span)?;
-    idle_sessions(&folder, idle)
+    let parts: Vec<String> = env::args().skip(1).filter(|argument| !argument.starts_with("--")).collect();
+    let wanted = |part: &str| parts.is_empty() || parts.iter().any(|asked| asked == part);
+    if wanted("many") {
+        throughput(&folder, span)?;
+    }
+    if wanted("one") {
+        single::run(&server(&folder)?, &folder, span)?;
+    }
+    if wanted("lossy") {
+        lossy::run(&server(&folder)?, span)?;
+    }
+    if wanted("idle") {
+        idle_sessions(&folder, idle, Duration::from_secs(setting("CLD_BENCH_IDLE_SECONDS", 30)?))?;
+    }
+    Ok(())
 }
 
 fn setting<T: FromStr<Err: Error + 'static>>(name: &str, default: T) -> Result<T> {
@@ -100,15 +114,33 @@ fn measure(cld: &Cld, load: &mut Load, work: Work, span: Duration, folder: &Path
 }
 
 /// What a session costs of which nothing is heard but its keep-alive.
-fn idle_sessions(folder: &Path, count: usize) -> Result {
-    let cld = server(folder)?;
+fn idle_sessions(folder: &Path, count: usize, span: Duration) -> Result {
+    let mut cld = server(folder)?;
     let before = machine::resident(cld.process())?;
     let mut load = Load::connect(cld.address(), count, Files::None)?;
     load.turn_for(Duration::from_secs(1))?;
     let after = machine::resident(cld.process())?;
     let each = (after.saturating_sub(before) * 1024).checked_div(count as u64).unwrap_or_default();
     println!(
-        "the server's memory: {before} KiB at its start, {after} KiB with {count} idle sessions: {each} bytes each"
+        "\nthe server's memory: {before} KiB at its start, {after} KiB with {count} idle sessions: {each} bytes each"
+    );
+    let seen = Figures::of(&mut cld);
+    let (cpu, traffic) = (machine::cpu_time(cld.process())?, load.traffic);
+    load.turn_for(span)?;
+    let cpu = machine::cpu_time(cld.process())?.saturating_sub(cpu);
+    let (sent, got) = (load.traffic.sent.since(traffic.sent), load.traffic.received.since(traffic.received));
+    let now = Figures::of(&mut cld);
+    let entries = now.get("last_index") - seen.get("last_index");
+    let per_keepalive = |figure: f64| figure / sent.packets as f64;
+    println!(
+        "their keep-alives: {} packets in {span:?}, each {:.0} bytes; {:.2} packets and {:.0} bytes back, \
+         {:.1} µs of the server's CPU, {:.4} entries of the log",
+        sent.packets,
+        per_keepalive(sent.bytes as f64),
+        per_keepalive(got.packets as f64),
+        per_keepalive(got.bytes as f64),
+        per_keepalive(cpu.as_secs_f64() * 1e6),
+        per_keepalive(entries as f64)
     );
     Ok(())
 }
