@@ -105,7 +105,7 @@ impl Connection {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard = Instant::now();
         let mut incoming = self.first.take();
-        let mut done = 0;
+        let mut done = 0_u32;
         loop {
             let mut progress = self.read()?;
             if progress {
@@ -119,7 +119,7 @@ impl Connection {
             }
             progress |= self.write()?;
             if progress {
-                done += 1;
+                done = done.wrapping_add(1);
                 if done % TURN == 0 {
                     tokio::task::yield_now().await;
                 }

@@ -131,6 +131,22 @@ fn an_oversized_handshake_is_refused_by_its_length_alone() {
 }
 
 #[test]
+fn a_handshake_of_any_length_without_the_secret_is_refused() {
+    for length in 0..=MAX_HANDSHAKE {
+        let mut bytes = b"CLDPEER\x01".to_vec();
+        bytes.extend_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
+        bytes.resize(bytes.len() + length, 0);
+        for mut session in [accept(2), dial(&secret(), hello(1))] {
+            assert_eq!(
+                receive(&mut session, &bytes, usize::MAX),
+                Err(SessionError::Secret),
+                "{length} bytes"
+            );
+        }
+    }
+}
+
+#[test]
 fn a_recorded_connection_cannot_be_replayed() {
     let (mut one, mut two) = (dial(&secret(), hello(1)), accept(2));
     let first = sent(&mut one);
