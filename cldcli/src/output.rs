@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use cldc_udp::Contents;
+use cldc_udp::{Contents, LockKind, Sequencer};
 use serde::Serialize;
 
 use crate::bytes::Text;
@@ -84,17 +84,31 @@ pub(crate) struct LockLine {
     lock: u64,
     path: Text,
     state: &'static str,
+    /// As others can be shown it, of a lock that is held; none from a plain server.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sequencer: Option<Text>,
 }
 
 impl LockLine {
-    pub(crate) fn new(number: u64, path: &[u8], standing: Standing) -> Self {
+    pub(crate) fn new(number: u64, path: &[u8], standing: Standing, held: Option<&Sequencer>) -> Self {
         let state = match standing {
             Standing::Held => "held",
             Standing::Queued => "queued",
             Standing::Failed => "failed",
         };
-        Self { lock: number, path: path.to_vec().into(), state }
+        let sequencer = held.map(|sequencer| sequencer.to_bytes().into());
+        Self { lock: number, path: path.to_vec().into(), state, sequencer }
     }
+}
+
+/// A sequencer, taken apart.
+#[derive(Serialize)]
+struct Parts {
+    sequencer: Text,
+    kind: &'static str,
+    inode: u64,
+    generation: u64,
+    path: Text,
 }
 
 #[derive(Serialize)]
@@ -187,6 +201,20 @@ impl<W: Write> Output<W> {
         self.raw(&[line.as_bytes()])
     }
 
+    /// A sequencer that stands. A person is told by the exit status.
+    pub(crate) fn stands(&mut self, sequencer: &Sequencer) -> Result<(), Failure> {
+        if self.format == Format::Human {
+            return Ok(());
+        }
+        let kind = match sequencer.kind {
+            LockKind::Exclusive => "exclusive",
+            LockKind::Shared => "shared",
+        };
+        let &Sequencer { inode, generation, .. } = sequencer;
+        let path = sequencer.path.clone().into();
+        self.json(&Parts { sequencer: sequencer.to_bytes().into(), kind, inode, generation, path })
+    }
+
     /// What came of asking for a lock. A person hears nothing of one that is held, as in Hail.
     pub(crate) fn lock(&mut self, lock: &LockLine, standing: Standing) -> Result<(), Failure> {
         match self.format {
@@ -261,6 +289,30 @@ mod tests {
         assert_eq!(
             shown(Format::Json, |output| output.listing(b"/", names)),
             "{\"path\":\"/\",\"entries\":[\"a\",\"b c\",{\"base64\":\"/w==\"}]}\n"
+        );
+    }
+
+    #[test]
+    fn a_sequencer_that_stands_is_an_object_or_nothing() {
+        let held = "s:51:3:/l".parse().unwrap();
+        assert_eq!(shown(Format::Human, |output| output.stands(&held)), "");
+        assert_eq!(
+            shown(Format::Json, |output| output.stands(&held)),
+            "{\"sequencer\":\"s:51:3:/l\",\"kind\":\"shared\",\"inode\":51,\"generation\":3,\"path\":\"/l\"}\n"
+        );
+    }
+
+    #[test]
+    fn a_lock_has_its_sequencer_in_json_if_there_is_one() {
+        let held = "x:51:3:/l".parse().unwrap();
+        let line = |held| LockLine::new(2, b"/l", Standing::Held, held);
+        assert_eq!(
+            shown(Format::Json, |output| output.lock(&line(Some(&held)), Standing::Held)),
+            "{\"lock\":2,\"path\":\"/l\",\"state\":\"held\",\"sequencer\":\"x:51:3:/l\"}\n"
+        );
+        assert_eq!(
+            shown(Format::Json, |output| output.lock(&line(None), Standing::Held)),
+            "{\"lock\":2,\"path\":\"/l\",\"state\":\"held\"}\n"
         );
     }
 

@@ -45,6 +45,9 @@ pub(crate) trait RemoteFile {
     /// How the lock stands now.
     fn standing(&self) -> Standing;
 
+    /// The sequencer of a lock that is held, if the server has told one.
+    fn sequencer(&self) -> Option<Sequencer>;
+
     /// Releases the lock, or leaves its queue, and closes the file.
     fn unlock(self) -> Result<()>;
 }
@@ -150,6 +153,13 @@ impl RemoteFile for OpenFile {
             Locking::Held(lock) if lock.is_safe() => Standing::Held,
             Locking::Held(_) | Locking::Failed => Standing::Failed,
             Locking::Queued => Standing::Queued,
+        }
+    }
+
+    fn sequencer(&self) -> Option<Sequencer> {
+        match &*self.locking() {
+            Locking::Held(lock) if lock.is_safe() => lock.sequencer(),
+            _ => None,
         }
     }
 

@@ -139,6 +139,9 @@ fn a_shared_locks_sequencer_says_so_and_another_locks_is_not_passed_on() {
     let mut command = server.cldcli(&["lock", "/a", "--", "sh", "-c", "echo $CLD_SEQUENCER"]);
     command.env("CLD_SEQUENCER", "x:1:1:/other");
     assert!(common::run(command, b"").text().ends_with(":/a\n"));
+    let script = "lock /a\nlist locks\n";
+    let locks = server.feed(&["--json"], script.as_bytes());
+    assert_eq!(locks.text().matches("\"sequencer\":\"x:").count(), 2, "{locks:?}");
     assert_eq!(server.run(&["check-sequencer", "x:1"]).status, 64);
     let unset = server.run(&["check-sequencer", "-"]);
     assert!(unset.status == 64 && unset.err.contains("CLD_SEQUENCER is not set"), "{unset:?}");

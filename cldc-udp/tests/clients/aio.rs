@@ -324,6 +324,25 @@ async fn the_lease_is_watched_until_the_session_is_lost() {
     assert_eq!(*lease.borrow(), LeaseState::Expired);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn jeopardy_is_told_and_so_is_its_end() {
+    let peer =
+        Peer::extended(Grant { lease: Duration::from_millis(1500), ..Grant::default() }, |_| Say::Usual);
+    let client = connect(&peer).await;
+    let mut lease = client.lease();
+    let lock = client.create("/l").await.unwrap().lock(LockKind::Exclusive).await.unwrap();
+    assert_eq!(*lease.borrow_and_update(), LeaseState::Safe);
+    peer.fall_silent();
+    lease.changed().await.unwrap();
+    assert_eq!(*lease.borrow_and_update(), LeaseState::Jeopardy);
+    lock.lost().await;
+    assert!(!lock.is_safe());
+    peer.speak_again();
+    lease.changed().await.unwrap();
+    assert_eq!(*lease.borrow_and_update(), LeaseState::Safe);
+    assert!(lock.is_safe());
+}
+
 #[test]
 fn a_call_ends_when_the_runtime_of_the_session_has_ended() {
     let peer = Peer::start();

@@ -238,9 +238,11 @@ fn calls_in_jeopardy_end_by_their_deadline() {
     assert_eq!(client.wait_lease_change(LeaseState::Safe, LONG), LeaseState::Jeopardy);
     let begun = Instant::now();
     assert!(matches!(file.write(b"x"), Err(Error::Timeout { doing: "writing a file" })));
-    assert!(matches!(file.try_lock(LockKind::Shared), Err(Error::Timeout { .. })));
-    assert!(begun.elapsed() >= 2 * SHORT && begun.elapsed() < LONG);
+    assert!(matches!(file.lock(LockKind::Shared), Err(Error::Timeout { doing: "waiting for a lock" })));
     assert_eq!(client.lease_state(), LeaseState::Jeopardy);
+    let closed = client.with_timeout(SHORT).close();
+    assert!(matches!(closed, Err(Error::Timeout { doing: "ending the session" })), "{closed:?}");
+    assert!(begun.elapsed() >= 3 * SHORT && begun.elapsed() < LONG);
 }
 
 #[test]

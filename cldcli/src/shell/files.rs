@@ -49,7 +49,7 @@ impl<R: Remote, W: Write> Shell<R, W> {
         check_size(data).map_err(Failure::call(failed.as_str()))?;
         if let Some(sequencer) = fence {
             // So that nothing is created in vain, as a rule: what counts is the check in the write.
-            self.check_sequencer(sequencer)?;
+            self.require(sequencer)?;
         }
         let file = self.open(&path, OpenMode::WRITE | OpenMode::CREATE)?;
         file.write(data, fence).map_err(Failure::call(failed))
@@ -82,12 +82,19 @@ impl<R: Remote, W: Write> Shell<R, W> {
         made.map(drop).map_err(Failure::call(format!("mkdir({}) failed", show(path))))
     }
 
-    /// Fails if a sequencer is stale.
+    /// Fails if a sequencer is stale, and else shows it.
     pub(crate) fn check_sequencer(&mut self, sequencer: &Sequencer) -> Result<(), Failure> {
-        let stands = self.remote.check_sequencer(sequencer);
-        stands
-            .and_then(|stands| if stands { Ok(()) } else { Err(Error::Server(Code::Stale)) })
-            .map_err(Failure::call(format!("sequencer {sequencer}")))
+        self.require(sequencer)?;
+        self.output().stands(sequencer)
+    }
+
+    /// Fails if a sequencer is stale.
+    fn require(&self, sequencer: &Sequencer) -> Result<(), Failure> {
+        let stands = match self.remote.check_sequencer(sequencer) {
+            Ok(false) => Err(Error::Server(Code::Stale)),
+            checked => checked,
+        };
+        stands.map(drop).map_err(Failure::call(format!("sequencer {sequencer}")))
     }
 
     /// Deletes a file or an empty directory; with a fence, only if that stands.

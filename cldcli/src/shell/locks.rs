@@ -42,7 +42,7 @@ impl<R: Remote, W: Write> Shell<R, W> {
         let number = self.locks.next;
         self.locks.next += 1;
         let standing = *asked.as_ref().unwrap_or(&Standing::Failed);
-        let line = LockLine::new(number, &path, standing);
+        let line = LockLine::new(number, &path, standing, file.sequencer().as_ref());
         self.locks.entries.push(Entry { number, path, file });
         self.output.lock(&line, standing)?;
         asked.map(drop).map_err(failed)
@@ -63,7 +63,9 @@ impl<R: Remote, W: Write> Shell<R, W> {
             .locks
             .entries
             .iter()
-            .map(|entry| LockLine::new(entry.number, &entry.path, entry.file.standing()))
+            .map(|Entry { number, path, file }| {
+                LockLine::new(*number, path, file.standing(), file.sequencer().as_ref())
+            })
             .collect();
         self.output.locks(lines)
     }

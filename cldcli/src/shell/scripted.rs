@@ -113,6 +113,10 @@ impl RemoteFile for ScriptedFile {
         self.standing
     }
 
+    fn sequencer(&self) -> Option<Sequencer> {
+        (self.standing == Standing::Held).then(|| "x:50:1:/a".parse().unwrap())
+    }
+
     fn unlock(self) -> Result<()> {
         self.session.ask(format!("unlock {}", String::from_utf8_lossy(&self.path))).map(drop)
     }

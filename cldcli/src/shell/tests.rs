@@ -234,9 +234,9 @@ fn json_is_one_object_on_a_line() {
     assert_eq!(
         played.out,
         r#"{"path":"/","entries":["a","b c"]}
-{"lock":2,"path":"/a","state":"held"}
+{"lock":2,"path":"/a","state":"held","sequencer":"x:50:1:/a"}
 {"lock":3,"path":"/b","state":"failed"}
-{"locks":[{"lock":2,"path":"/a","state":"held"},{"lock":3,"path":"/b","state":"failed"}]}
+{"locks":[{"lock":2,"path":"/a","state":"held","sequencer":"x:50:1:/a"},{"lock":3,"path":"/b","state":"failed"}]}
 "#
     );
 }

@@ -43,7 +43,7 @@ impl Held {
 
 impl Cell {
     /// Does what is asked; gives the body of the answer.
-    pub(super) fn execute(&mut self, op: Op, xid: u64, asked: &Asked, extended: bool) -> Vec<u8> {
+    pub(super) fn execute(&mut self, op: Op, xid: u64, asked: &Asked, fencing: bool) -> Vec<u8> {
         let done = |code| body(&Answer::Done { op, xid, code });
         match asked {
             Asked::Open { path, mode, .. } => {
@@ -87,7 +87,7 @@ impl Cell {
                 let known = self.files.remove(path).is_some();
                 done(if known { Code::Ok } else { Code::NameInval })
             }
-            Asked::Lock { fh, shared, .. } if extended => {
+            Asked::Lock { fh, shared, .. } if fencing => {
                 let held = self.grant(*fh, *shared);
                 self.with_sequencer(done(Code::Ok), *fh, held)
             }

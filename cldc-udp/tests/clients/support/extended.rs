@@ -53,6 +53,12 @@ impl Work {
         self.push(op, message);
     }
 
+    /// Whether the session has sequencers.
+    pub(super) fn has_fencing(&self) -> bool {
+        let extended = self.session.as_ref().is_some_and(|session| session.acks.is_some());
+        extended && self.grant.as_ref().is_some_and(|grant| grant.fencing)
+    }
+
     fn welcome(&self) -> Vec<u8> {
         let grant = self.grant.as_ref().unwrap();
         let welcome = Welcome {

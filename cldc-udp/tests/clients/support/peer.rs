@@ -455,8 +455,7 @@ impl Work {
 
     /// What a server does, as far as one client can tell.
     fn serve(&mut self, op: Op, xid: u64, asked: &Asked) {
-        let extended = self.session.as_ref().is_some_and(|session| session.acks.is_some());
-        let body = self.cell().execute(op, xid, asked, extended);
+        let body = self.cell().execute(op, xid, asked, self.has_fencing());
         // Both ways of reading are answered alike.
         self.push(if op == Op::GetMeta { Op::Get } else { op }, body);
     }
@@ -468,7 +467,8 @@ impl Work {
             let mut cell = self.cell();
             cell.serial += 1;
             let path = cell.handles[&fh].clone();
-            let sequencer = events.contains(EventMask::LOCKED).then(|| cell.grant(fh, false));
+            let granted = events.contains(EventMask::LOCKED).then(|| cell.grant(fh, false));
+            let sequencer = granted.filter(|_| self.has_fencing());
             let detail = EventDetail {
                 serial: cell.serial,
                 version: cell.files.get(&path).map_or(0, |data| data.len() as u64),
