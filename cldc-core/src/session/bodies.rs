@@ -38,7 +38,7 @@ impl<const N: usize> Bodies<N> {
     /// Keeps a body, moved down to the end of those kept before.
     pub(super) fn keep(&mut self, body: &mut Range<usize>) {
         let to = self.end..self.end.saturating_add(body.len());
-        if body.end <= N && to.start <= body.start {
+        if body.start <= body.end && body.end <= N && to.start <= body.start {
             self.bytes.copy_within(body.clone(), to.start);
         }
         self.end = to.end;

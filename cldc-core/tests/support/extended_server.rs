@@ -80,6 +80,8 @@ pub(crate) struct ExtendedServer {
     pub(crate) replica: Option<Replica>,
     /// Who the master is, for those who are not.
     pub(crate) master: Master,
+    /// Takes requests, and executes none.
+    pub(crate) is_stuck: bool,
     /// Says RESUME, CHALLENGE without a cookie to everything but a RESUME.
     pub(crate) forgets: bool,
     /// What it has received and done.
@@ -117,6 +119,7 @@ impl ExtendedServer {
             replica: Some(Replica { epoch: welcome.epoch, ..Replica::default() }),
             master: Master { epoch: welcome.epoch, address: None },
             welcome,
+            is_stuck: false,
             forgets: false,
             hellos: Vec::new(),
             nops: 0,
@@ -305,7 +308,7 @@ impl ExtendedServer {
         if matches!(arrival, Arrival::Taken | Arrival::Held) {
             local.heard = now;
         }
-        if arrival == Arrival::Taken {
+        if arrival == Arrival::Taken && !self.is_stuck {
             self.execute_all(sid);
         }
     }

@@ -94,6 +94,19 @@ impl NameSpace {
         self.release(path, 0, 0)
     }
 
+    /// A file is gone, with the handles on it, and nobody is told.
+    pub(crate) fn vanish(&mut self, path: &[u8]) {
+        self.nodes.remove(path);
+        self.handles.retain(|_, open| open.path != path);
+    }
+
+    /// A session holds this lock no more, and is not told.
+    pub(crate) fn let_go(&mut self, path: &[u8], sid: u64) {
+        if let Some(node) = self.nodes.get_mut(path) {
+            node.holders.retain(|holder| holder.0 != sid);
+        }
+    }
+
     /// The path behind a handle.
     pub(crate) fn path(&self, sid: u64, fh: u64) -> Option<&[u8]> {
         self.handles.get(&(sid, fh)).map(|open| open.path.as_slice())

@@ -41,6 +41,8 @@ pub(crate) struct World<C, P> {
     pub(crate) told: Vec<Told>,
     /// Everything that the session has sent.
     pub(crate) sent: Vec<Flight>,
+    /// Everything that has reached the session.
+    pub(crate) received: Vec<Flight>,
     /// The NEW_SESS answers that have reached the session.
     pub(crate) greetings: Vec<Vec<u8>>,
     /// Whether the application takes events.
@@ -75,6 +77,7 @@ impl<C: Client, P: Peer> World<C, P> {
             drift_ppm: 0,
             told: Vec::new(),
             sent: Vec::new(),
+            received: Vec::new(),
             greetings: Vec::new(),
             drains: true,
             steps: 0,
@@ -160,11 +163,13 @@ impl<C: Client, P: Peer> World<C, P> {
                 if Packet::parse(&flight.bytes).is_ok_and(|packet| packet.part.op() == Some(Op::NewSess)) {
                     self.greetings.push(flight.bytes.clone());
                 }
+                self.received.push(flight.clone());
                 let clock = self.clock();
                 let _ = self.session.handle_datagram(clock, flight.from, &flight.bytes);
                 self.drain();
             } else if let Some(index) = (0..self.servers.len()).find(|&index| server(index) == flight.to) {
                 self.servers[index].receive(self.now, flight.from, &flight.bytes);
+                self.drain();
             }
         }
         if timeout.is_some_and(|at| at <= self.now) {
