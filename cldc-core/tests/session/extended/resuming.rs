@@ -233,6 +233,46 @@ fn what_is_asked_of_a_lock_while_the_session_resumes_is_answered_and_not_overrul
 }
 
 #[test]
+fn a_lock_that_was_granted_before_its_caller_knew_that_it_waits_is_told() {
+    let mut world = connected::<SmallSession>(1, Faults::NONE);
+    let handle = world.open(b"/lock", EventMask::NONE);
+    world.servers[0].name_space().stranger_locks(b"/lock");
+    let clock = world.clock();
+    let request = world.session.lock(clock, handle, LockFlags::NONE, true).unwrap();
+    lose_answers(&mut world);
+    for (sid, fh, events) in world.servers[0].name_space().stranger_unlocks(b"/lock") {
+        let now = world.now;
+        world.servers[0].tell(now, sid, fh, events);
+    }
+    assert_eq!(world.answer(request), Ok(Came::LockPending));
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.events(), [(handle, EventMask::LOCKED)]);
+    assert_eq!(world.session.lock_of(handle), LockState::Held);
+}
+
+#[test]
+fn a_handle_that_was_closed_while_the_server_went_away_is_not_told_as_deleted() {
+    let mut world = connected::<SmallSession>(1, Faults::NONE);
+    let handle = world.open(b"/file", EventMask::DELETED);
+    let clock = world.clock();
+    let request = world.session.close(clock, handle).unwrap();
+    lose_answers(&mut world);
+    assert_eq!(world.answer(request), Ok(Came::Done));
+    world.run_for(Duration::from_secs(1));
+    assert_eq!(world.events(), []);
+}
+
+/// What has been asked is executed, nothing of that gets back, and the server starts again.
+fn lose_answers<C: Client>(world: &mut Extended<C>) {
+    world.drain();
+    world.network.faults = Faults::CUT;
+    world.run_for(Duration::from_millis(5));
+    world.network.faults = Faults::NONE;
+    let now = world.now;
+    world.servers[0].restart(now);
+}
+
+#[test]
 fn an_open_whose_answer_was_lost_gives_its_handle_after_the_events_of_it() {
     let mut world = connected::<SmallSession>(1, Faults::NONE);
     world.run_for(Duration::from_secs(1));
@@ -241,13 +281,9 @@ fn an_open_whose_answer_was_lost_gives_its_handle_after_the_events_of_it() {
     let names = [&b"/one"[..], b"/two"];
     let requests = names.map(|path| world.session.open(clock, path, mode, EventMask::UPDATED).unwrap());
     // They are executed, and nothing of that gets back; then each file changes.
-    world.drain();
-    world.network.faults = Faults::CUT;
-    world.run_for(Duration::from_millis(5));
-    assert_eq!(world.servers[0].name_space().open_handles(), 2);
-    world.network.faults = Faults::NONE;
+    lose_answers(&mut world);
     let now = world.now;
-    world.servers[0].restart(now);
+    assert_eq!(world.servers[0].name_space().open_handles(), 2);
     for path in names {
         for (sid, fh, events) in world.servers[0].name_space().write(path, b"x") {
             world.servers[0].tell(now, sid, fh, events);
