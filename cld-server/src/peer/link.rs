@@ -120,7 +120,7 @@ impl Connection {
             progress |= self.write()?;
             if progress {
                 done = done.wrapping_add(1);
-                if done % TURN == 0 {
+                if done.is_multiple_of(TURN) {
                     tokio::task::yield_now().await;
                 }
                 continue;
