@@ -11,12 +11,13 @@ use cldc_core::wire::limits::MAX_PATH;
 
 use crate::types::LockKind;
 
-/// One holding of a lock: of which file, in which mode, and the how manyeth (Burrows, The Chubby lock service, 2.4).
+/// One holding of a lock: of which file, in which mode, and its number among the holdings (Burrows, The Chubby lock
+/// service, 2.4).
 ///
-/// The holder takes it from [`Lock::sequencer`](crate::aio::Lock::sequencer) and sends it along with what it asks of
-/// others. They ask `check_sequencer`, or write with `write_fenced`: once the lock has been released, or has gone to
-/// somebody else, the sequencer is stale for good, however late the request comes. It is a description and no secret;
-/// whoever knows it can show it.
+/// The holder takes it from `Lock::sequencer` and sends it along with what it asks of others. They ask
+/// `check_sequencer`, or write with `write_fenced`: once the lock has been released, or has gone to somebody else, the
+/// sequencer is stale for good, however late the request comes. It is a description and no secret; whoever knows it can
+/// show it.
 ///
 /// As text it is `x:INODE:GENERATION:PATH`, with `s` for a shared lock: `x:51:3:/service/leader`. A path may hold any
 /// byte, so [`Sequencer::to_bytes`] and [`Sequencer::to_os_string`] are exact, and `Display` only if it is UTF-8.
