@@ -134,6 +134,40 @@ fn packets_of_streams_that_are_over_change_nothing() {
     assert!(world.sent.len() <= 2, "an acknowledgement, a RESUME: {}", world.sent.len());
 }
 
+#[test]
+fn a_recorded_answer_to_an_earlier_resume_does_not_disturb_a_later_one() {
+    let mut world = connected::<SmallSession>(1, Faults::NONE);
+    let restart = |world: &mut Extended<SmallSession>| {
+        world.run_for(Duration::from_secs(2));
+        let now = world.now;
+        world.servers[0].restart(now);
+    };
+    restart(&mut world);
+    assert_eq!(world.call(Client::nop), Ok(Came::Done));
+    let is_answer = |flight: &&Flight| is(flight, Op::Resume) && is_flagged(flight);
+    let recorded = world.received.iter().find(is_answer).unwrap().clone();
+    restart(&mut world);
+    let clock = world.clock();
+    let request = world.session.nop(clock).unwrap();
+    // The hint, a RESUME, the challenge, and a RESUME with it.
+    let sent = count(&world.sent, Op::Resume);
+    world.run_until(|world| count(&world.sent, Op::Resume) == sent + 2);
+    let (clock, begin) = (world.clock(), world.now);
+    // As long as the present stream stands, it is a packet of it that comes twice.
+    world.session.handle_datagram(clock, recorded.from, &recorded.bytes).unwrap();
+    assert_eq!(world.answer(request), Ok(Came::Done));
+    assert!(world.now.since(begin) < Duration::from_millis(20), "without waiting for a timer");
+}
+
+#[test]
+fn a_new_epoch_is_learnt_from_the_answer_to_a_nop() {
+    let mut world = connected::<SmallSession>(1, Faults::NONE);
+    world.servers[0].replica.as_mut().unwrap().epoch = 9;
+    world.run_for(Duration::from_secs(60));
+    assert_eq!(world.told, [Told::Connected, Told::Failover(9)]);
+    assert_eq!(world.session.current_epoch(), Some(9));
+}
+
 fn is(flight: &Flight, op: Op) -> bool {
     Packet::parse(&flight.bytes).unwrap().part.op() == Some(op)
 }
