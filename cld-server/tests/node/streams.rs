@@ -240,7 +240,7 @@ fn a_held_packet_that_comes_again_renews_nothing() {
     let (_, packets) = world.extended[peer].request(&Request::Nop);
     world.extended[peer].dead = true;
     let begin = world.now;
-    while world.node.database().session(1).is_some() {
+    while world.node.database().session(1).is_some() && world.now.since(begin) < Duration::from_secs(60) {
         world.inject(addr, packets[0].clone());
         world.run(Duration::from_secs(1));
     }
