@@ -3,7 +3,7 @@
 use super::keep_alive::KeepAlive;
 use super::resume::Resuming;
 use crate::link::Acknowledger;
-use crate::time::Instant;
+use crate::time::{Duration, Instant};
 use crate::wire::extended::{Features, Welcome};
 
 #[derive(Debug)]
@@ -25,11 +25,17 @@ pub(super) struct Extended {
     pub(super) resuming: Option<Resuming>,
     /// When the server's hint to resume was followed last.
     pub(super) hinted: Option<Instant>,
+    /// When the last packet of the present stream came.
+    pub(super) heard: Instant,
 }
+
+/// After so long without a word, a server that owes an answer is asked whether it is still there: it may have taken a
+/// request, and be the master no more.
+const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 impl Extended {
     /// A session that is granted by the answer to the NEW_SESS `xid`.
-    pub(super) fn new(welcome: &Welcome, offered: Features, xid: u64) -> Self {
+    pub(super) fn new(welcome: &Welcome, offered: Features, xid: u64, now: Instant) -> Self {
         let mut extended = Self {
             features: Features::NONE,
             requests: 1,
@@ -41,6 +47,7 @@ impl Extended {
             keep_alive: KeepAlive::default(),
             resuming: None,
             hinted: None,
+            heard: now,
         };
         extended.adopt(welcome, offered);
         extended
@@ -53,6 +60,11 @@ impl Extended {
         self.max_message = usize::try_from(welcome.max_message).unwrap_or(usize::MAX);
         self.window = welcome.window;
         self.epoch = welcome.epoch;
+    }
+
+    /// When to ask whether the server is there, as a request that first left at `sent` is not answered.
+    pub(super) fn ask_at(&self, sent: Instant) -> Instant {
+        self.heard.max(sent) + ANSWERED_WITHIN
     }
 
     /// The xid of the next request, which counts as used.

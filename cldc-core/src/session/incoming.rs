@@ -248,6 +248,9 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         if !self.sender.acknowledge_selectively(self.now, rider.ack) {
             return Err(Rejected::Stream);
         }
+        if let Some(extended) = &mut self.extended {
+            extended.heard = self.now;
+        }
         match loose_nop {
             Some((Code::Ok, xid)) => self.handle_kept_alive(packet, xid),
             Some(_) => Err(Rejected::Number),

@@ -292,8 +292,8 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             Phase::Ended(_) => return None,
             Phase::Connecting { until } => self.has_others().then_some(until),
             Phase::Open | Phase::Ending => self.lease.as_ref().and_then(|lease| {
-                let renewal = (!self.is_renewing()).then(|| lease.renew_at());
-                earlier(renewal, lease.next_change(self.now))
+                let asking = (!self.is_renewing()).then(|| self.ask_at(lease));
+                earlier(asking, lease.next_change(self.now))
             }),
         };
         let Some(extended) = &self.extended else { return earlier(own, self.sender.poll_timeout()) };
@@ -410,13 +410,20 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             || self.sender.iter().any(|message| message.op == Op::Nop && message.body.call.is_none())
     }
 
+    /// When to ask the server for a sign of life: for the lease's sake, or for that of a request.
+    fn ask_at(&self, lease: &Lease) -> Instant {
+        let sent = self.sender.get(0).and_then(|oldest| oldest.sent);
+        let answer = self.extended.as_ref().zip(sent).map(|(extended, sent)| extended.ask_at(sent));
+        answer.map_or(lease.renew_at(), |at| at.min(lease.renew_at()))
+    }
+
     fn keep_lease(&mut self) {
         let Some(lease) = self.lease else { return };
         if lease.state(self.now) == LeaseState::Expired {
             self.phase = Phase::Ended(End::Expired);
             return;
         }
-        if self.now >= lease.renew_at() && !self.is_renewing() {
+        if self.now >= self.ask_at(&lease) && !self.is_renewing() {
             match &mut self.extended {
                 Some(extended) => extended.keep_alive.begin(self.now, self.rng.next_u64()),
                 None => {

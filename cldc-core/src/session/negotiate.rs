@@ -158,7 +158,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         self.connected_untold = true;
         match Welcome::of(packet.piece).filter(|_| self.wants_extended) {
             Some(welcome) => {
-                self.extended = Some(Extended::new(&welcome, OFFERED, xid));
+                self.extended = Some(Extended::new(&welcome, OFFERED, xid, self.now));
                 self.sender.set_selective(welcome.window.into());
                 self.accept_terms(&welcome, sent);
             }

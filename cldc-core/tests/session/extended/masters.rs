@@ -3,11 +3,11 @@
 use cldc_core::session::{End, FullSession, Rejected, SmallSession};
 use cldc_core::time::Duration;
 use cldc_core::wire::extended::{Addresses, Master};
-use cldc_core::wire::{Code, EventMask, Op, Packet, Part};
+use cldc_core::wire::{Ack, Code, EventMask, Op, Packet, Part, Rider};
 
 use super::{Extended, connected, count, hand_over, seconds, with_two_servers};
 use crate::support::client::{Came, Client, Told};
-use crate::support::extended_server::ExtendedServer;
+use crate::support::extended_server::{ExtendedServer, riding};
 use crate::support::name_space::bytes;
 use crate::support::network::Faults;
 use crate::support::peer::{one_shot, packet};
@@ -34,6 +34,25 @@ fn a_silent_master_is_left_for_the_next_server_and_its_locks_come_along() {
     assert_eq!(world.call(|session, now| session.put(now, handle, b"x")), Ok(Came::Done));
     assert_eq!(world.session.address(), server(1));
     assert!(seconds(begin, world.now) < 3.0, "{} s", seconds(begin, world.now));
+}
+
+#[test]
+fn a_master_that_has_taken_a_request_and_answers_no_more_is_left_soon() {
+    let mut world = with_two_servers::<SmallSession>(1);
+    let handle = world.open(b"/file", EventMask::NONE);
+    hand_over(&mut world);
+    world.silent.push(server(0));
+    let (begin, clock) = (world.now, world.clock());
+    let request = world.session.put(clock, handle, b"x").unwrap();
+    world.run_for(Duration::from_millis(1));
+    let number = Packet::parse(&world.sent.last().unwrap().bytes).unwrap().number;
+    let rider = Rider { ack: Ack { next: number.wrapping_add(1), held: 0 }, loose: true };
+    let taken = riding(world.session.id(), Some(rider), Part::Only { xid: 0, op: Op::Ack }, 0, &[]);
+    let clock = world.clock();
+    assert_eq!(world.session.handle_datagram(clock, server(0), &taken), Ok(()));
+    assert_eq!(world.answer(request), Ok(Came::Done));
+    assert_eq!(world.session.address(), server(1));
+    assert!(seconds(begin, world.now) < 5.0, "{} s", seconds(begin, world.now));
 }
 
 #[test]
