@@ -2,6 +2,7 @@
 //!
 //! [`Extended`] is what tests drive. It acknowledges what comes, and repeats nothing of itself.
 
+mod calls;
 mod message;
 mod session;
 

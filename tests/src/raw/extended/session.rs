@@ -5,9 +5,9 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
-use super::super::codes::{code, mode, op};
-use super::super::xdr::{Reader, put_opaque};
-use super::super::{Answer, Head, Malformed, Node, PATIENCE, PIECE, Packet, Request, Rider, socket_to};
+use super::super::codes::{code, op};
+use super::super::xdr::Reader;
+use super::super::{Head, Malformed, PATIENCE, PIECE, Packet, Request, Rider, socket_to};
 use super::{Event, HELLO, Hello, Sequencer, Stands, Welcome};
 use crate::rng::Rng;
 
@@ -709,97 +709,6 @@ impl Extended {
         self.settle();
         std::iter::from_fn(|| take_event(&mut self.inbox)).map(|body| read_event(&body)).collect()
     }
-
-    // ---- requests in one call each ----
-
-    /// OPEN: the handle.
-    ///
-    /// # Panics
-    /// When it is refused.
-    #[track_caller]
-    pub fn open(&mut self, path: &str, mode: u32, events: u32) -> u64 {
-        let reply = self.call(&Request::Open { mode, events, path: path.into() });
-        match Answer::decode(reply.message.op, &reply.message.body) {
-            Ok(Answer::Opened { fh, .. }) => fh,
-            other => panic!("OPEN {path}: {other:?}"),
-        }
-    }
-
-    /// OPEN of a file that is created if it is missing, for reading, writing and locking, with all events.
-    #[track_caller]
-    pub fn create(&mut self, path: &str) -> u64 {
-        self.open(path, mode::READ | mode::WRITE | mode::LOCK | mode::CREATE, 7)
-    }
-
-    /// GET: metadata and contents.
-    ///
-    /// # Panics
-    /// When it is refused.
-    #[track_caller]
-    pub fn get(&mut self, fh: u64) -> Node {
-        let reply = self.call(&Request::Get { fh });
-        match Answer::decode(reply.message.op, &reply.message.body) {
-            Ok(Answer::Contents { node, .. }) => node,
-            other => panic!("GET: {other:?}"),
-        }
-    }
-
-    /// PUT: the code.
-    #[track_caller]
-    pub fn put(&mut self, fh: u64, data: &[u8]) -> i32 {
-        self.call(&Request::Put { fh, data: data.to_vec() }).code
-    }
-
-    /// LOCK: the sequencer.
-    ///
-    /// # Errors
-    /// The code, if it is not OK.
-    #[track_caller]
-    pub fn lock(&mut self, fh: u64, flags: u32) -> Result<Sequencer, i32> {
-        granted(&self.call(&Request::Lock { fh, flags }))
-    }
-
-    /// UNLOCK: the code.
-    #[track_caller]
-    pub fn unlock(&mut self, fh: u64) -> i32 {
-        self.call(&Request::Unlock { fh }).code
-    }
-
-    /// GET_SEQUENCER: the sequencer.
-    ///
-    /// # Errors
-    /// The code, if it is not OK.
-    #[track_caller]
-    pub fn get_sequencer(&mut self, fh: u64) -> Result<Sequencer, i32> {
-        granted(&self.call_raw(op::GET_SEQUENCER, &fh.to_be_bytes()))
-    }
-
-    /// CHECK_SEQUENCER: the code.
-    #[track_caller]
-    pub fn check_sequencer(&mut self, sequencer: &Sequencer) -> i32 {
-        self.call_raw(op::CHECK_SEQUENCER, &sequencer.encode()).code
-    }
-
-    /// PUT_FENCED: the code.
-    #[track_caller]
-    pub fn put_fenced(&mut self, sequencer: &Sequencer, fh: u64, data: &[u8]) -> i32 {
-        let mut body = sequencer.encode();
-        body.extend(Request::Put { fh, data: data.to_vec() }.encode());
-        self.call_raw(op::PUT_FENCED, &body).code
-    }
-
-    /// DEL_FENCED: the code.
-    #[track_caller]
-    pub fn del_fenced(&mut self, sequencer: &Sequencer, path: &str) -> i32 {
-        let mut body = sequencer.encode();
-        put_opaque(&mut body, path.as_bytes());
-        self.call_raw(op::DEL_FENCED, &body).code
-    }
-}
-
-#[track_caller]
-fn granted(reply: &Reply) -> Result<Sequencer, i32> {
-    if reply.code == code::OK { Ok(reply.sequencer()) } else { Err(reply.code) }
 }
 
 /// A hint to resume has the xid of a request, and answers it not.
