@@ -156,8 +156,12 @@ impl RaftEngine {
     fn check_snapshot(&self, from: u64, message: &Message) -> Result<(), MessageError> {
         let malformed = |what| Err(MessageError::Malformed { from, what });
         let Some(record) = &message.snapshot else { return malformed("it refers to no snapshot") };
-        let configuration = &record.point.configuration;
         let at = record.point.at;
+        let log = &self.node.raft.raft_log;
+        if at.index == log.committed && !log.match_term(at.index, at.term) {
+            return malformed("its snapshot contradicts what is committed");
+        }
+        let configuration = &record.point.configuration;
         if at.index == 0 || at.term == 0 || at.term > message.raft.term {
             return malformed("its snapshot stands for nothing");
         }

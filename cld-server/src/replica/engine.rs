@@ -177,8 +177,8 @@ impl RaftEngine {
 
         let term = self.node.raft.term;
         if term != self.durable_term {
-            // A sole voter leads before its term is durable. Until then it must not show: after a crash it would lead
-            // the same term once more, with other entries.
+            // A sole voter leads before its term and its vote for itself are durable. Nobody is to see that term before:
+            // after a crash it may be begun once more.
             after_write.append(&mut at_once);
         }
         self.send(at_once);

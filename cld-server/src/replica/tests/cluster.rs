@@ -120,6 +120,8 @@ pub(super) struct Cluster {
     pub(super) network: Network,
     /// Pairs whose messages do not get through in this direction.
     pub(super) cut: BTreeSet<(u64, u64)>,
+    /// Pairs of which what is sent from now on does not get through; what is on its way does.
+    pub(super) mute: BTreeSet<(u64, u64)>,
     /// A snapshot is taken when so many payloads were applied since the last.
     pub(super) snapshot_every: u64,
     keep_entries: u64,
@@ -155,6 +157,7 @@ impl Cluster {
             servers: BTreeMap::new(),
             network: GOOD,
             cut: BTreeSet::new(),
+            mute: BTreeSet::new(),
             snapshot_every: u64::MAX,
             keep_entries: 20,
             disk: 2 * STEP,
@@ -376,6 +379,7 @@ impl Cluster {
     pub(super) fn settle(&mut self) {
         self.network = GOOD;
         self.cut.clear();
+        self.mute.clear();
         let ids: Vec<u64> = self.servers.keys().copied().collect();
         for id in ids {
             self.server(id).paused = 0;
@@ -399,9 +403,21 @@ impl Cluster {
     pub(super) fn step(&mut self) {
         self.now += STEP;
         let ids: Vec<u64> = self.servers.keys().copied().collect();
-        for id in ids.iter().copied() {
+        for id in ids {
             self.finish_writes(id);
         }
+        // One that wakes up may look at the clock first, or at its messages.
+        if self.random.percent(50) {
+            self.tick();
+            self.fly_in();
+        } else {
+            self.fly_in();
+            self.tick();
+        }
+        self.check_leases();
+    }
+
+    fn fly_in(&mut self) {
         let mut due = self.flights.split_off(&(self.now + 1, 0));
         std::mem::swap(&mut due, &mut self.flights);
         for (key, (from, to, packet)) in due {
@@ -413,7 +429,10 @@ impl Cluster {
                 self.deliver(from, to, packet);
             }
         }
-        for id in ids {
+    }
+
+    fn tick(&mut self) {
+        for id in self.servers.keys().copied().collect::<Vec<_>>() {
             let now = self.now;
             let server = self.server(id);
             let clock = server.clock(now);
@@ -426,7 +445,6 @@ impl Cluster {
                 self.drain(id);
             }
         }
-        self.check_leases();
     }
 
     fn finish_writes(&mut self, id: u64) {
@@ -478,7 +496,8 @@ impl Cluster {
         {
             self.recorded.push((to, bytes.clone()));
         }
-        if self.lose_streams && matches!(packet, Packet::Stream(..)) {
+        let lost = self.lose_streams && matches!(packet, Packet::Stream(..));
+        if lost || self.mute.contains(&(from, to)) {
             return;
         }
         let slow = if matches!(packet, Packet::Stream(..)) { 4 } else { 1 };
@@ -584,9 +603,11 @@ impl Cluster {
         self.restored += 1;
     }
 
-    /// A new master begins: nobody else may still believe to be it, also not one that is paused and may wake just now.
+    /// A new master begins: none before it may still have the lease, also not one that is paused and may wake just now. (It
+    /// may itself have been paused since it was elected, and have been followed by another.)
     fn check_alone(&self, id: u64) {
-        for other in self.servers.values().filter(|other| other.id != id) {
+        let term = self.servers[&id].master;
+        for other in self.servers.values().filter(|other| other.id != id && other.master < term) {
             assert!(!other.has_lease(self.now), "seed {}: {} and {id} are master", self.seed, other.id);
         }
     }

@@ -1,7 +1,10 @@
 //! The master, its lease and reads: one at a time, never stale, and soon again.
 
+use cldc_core::time::Duration;
+
 use super::cluster::{Cluster, GOOD, Network, SECOND, TICK};
 use crate::replica::Role;
+use crate::replica::lease::Rounds;
 
 fn with_master(seed: u64, size: u64) -> (Cluster, u64) {
     let mut cluster = Cluster::new(seed, size);
@@ -29,7 +32,7 @@ fn a_deposed_master_has_no_lease_when_another_one_may_serve() {
             cluster.network = GOOD;
             let Some(master) = cluster.master() else { break };
             let other = 1 + master % size;
-            match (seed + round) % 5 {
+            match (seed + round) % 6 {
                 0 => cluster.isolate(master),
                 1 => cluster.pause(master, 3 * SECOND),
                 2 => {
@@ -38,9 +41,18 @@ fn a_deposed_master_has_no_lease_when_another_one_may_serve() {
                     }
                 }
                 3 => {
-                    // They heard the last heartbeat, and forget it.
-                    cluster.isolate(master);
+                    // What they answered in time still comes.
                     for id in (1..=size).filter(|id| *id != master) {
+                        cluster.cut.insert((master, id));
+                        cluster.mute.insert((id, master));
+                    }
+                }
+                4 => {
+                    // One has long wanted to be elected; the others heard the last heartbeat, and forget it.
+                    cluster.cut.extend([(master, other), (other, master)]);
+                    cluster.run(2 * SECOND);
+                    cluster.isolate(master);
+                    for id in (1..=size).filter(|id| *id != master && *id != other) {
                         cluster.crash(id);
                         cluster.start(id);
                     }
@@ -55,6 +67,7 @@ fn a_deposed_master_has_no_lease_when_another_one_may_serve() {
                 }
             }
             cluster.cut.clear();
+            cluster.mute.clear();
             cluster.run(SECOND);
         }
         elections += cluster.masterships.len();
@@ -76,6 +89,15 @@ fn the_lease_is_renewed_in_time_and_short_of_the_election_timeout() {
         longest = longest.max(server.lease_left(now));
     }
     assert!((6 * TICK..9 * TICK).contains(&longest), "{longest}");
+}
+
+#[test]
+fn the_lease_is_shorter_by_what_clocks_may_be_off() {
+    let span = |ticks, ppm| Rounds::span(ticks, Duration::from_micros(TICK), ppm).as_micros();
+    assert_eq!(span(9, 0), 9 * TICK);
+    // At worst ours is slow and theirs are fast: 900 ms * 0.99 / 1.01.
+    assert_eq!(span(9, 10_000), 882_178);
+    assert_eq!(span(9, 2_000_000), 0);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod faulty_disk;
+mod install;
 mod refusal;
 
 use std::num::NonZeroU64;

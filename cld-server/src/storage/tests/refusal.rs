@@ -178,6 +178,15 @@ fn a_newer_format_is_refused() {
 }
 
 #[test]
+fn an_older_format_is_refused() {
+    let directory = used_directory();
+    let mut identity = Encoder::default();
+    identity.u32(1).u64(7).u128(1);
+    forge(directory.path(), "identity", &identity.0);
+    assert!(matches!(refusal(directory.path()), OpenError::OlderFormat { found: 1, known: 2, .. }));
+}
+
+#[test]
 fn entries_missing_behind_the_snapshot_are_a_gap() {
     let directory = used_directory();
     forge(directory.path(), "base", &Base { point: point(8, 1), file: None }.encode());
