@@ -177,3 +177,25 @@ fn a_message_for_another_server_is_refused() {
     let error = cluster.hand(3, 1, &bytes).unwrap_err();
     assert_eq!(error, MessageError::Misdirected { to: 2, here: 1 });
 }
+
+/// A message to server 2: its kind, its term, and the fields behind.
+fn message(kind: u8, term: u64, numbers: &[u64], end: &[u8]) -> Message {
+    let mut bytes = vec![1, kind];
+    [2, term].iter().chain(numbers).for_each(|number| bytes.extend(number.to_be_bytes()));
+    bytes.extend(end);
+    Message::decode(&bytes).unwrap()
+}
+
+/// A late reply of a newer term must not make a follower forget its master, and with it what that one's lease rests on.
+#[test]
+fn a_late_reply_does_not_make_a_follower_forget_its_master() {
+    let mut victim = Victim::start(MemoryStore::of_cell(NonZeroU64::new(2).unwrap(), 1..=3));
+    victim.engine.handle_message(1, message(3, 5, &[1], &[0; 4])).unwrap();
+    for reply in
+        [message(6, 9, &[1, 1], &[1]), message(2, 9, &[1, 1, 1, 1], &[1]), message(4, 9, &[1], &[0; 4])]
+    {
+        victim.engine.handle_message(3, reply).unwrap();
+        let status = victim.engine.status();
+        assert_eq!((status.term, status.leader), (5, Some(1)));
+    }
+}
