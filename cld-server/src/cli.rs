@@ -1,10 +1,11 @@
 //! The command line of `cld`. Its options are those of Hail's `cld` (protocol.md 11) and more.
 
 use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::builder::StyledStr;
-use clap::{ArgAction, CommandFactory, Parser, Subcommand};
+use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::Settings;
 
@@ -60,6 +61,40 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE", default_value = DEFAULT_KEYS, global = true)]
         keys: PathBuf,
     },
+    /// Make the data of a server of a cell of several
+    Cell {
+        #[command(subcommand)]
+        action: CellAction,
+    },
+}
+
+/// What to do about a cell of several servers.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CellAction {
+    /// Make the data of a new cell's first server, and the file with the cell's secret
+    Init(NewServer),
+    /// Make the data of a server that waits to be added, and print its join token
+    Prepare(NewServer),
+}
+
+/// A server whose data directory is to be made.
+#[derive(Debug, Args)]
+pub(crate) struct NewServer {
+    /// The data directory, which must not exist or be empty
+    #[arg(short, long, value_name = "DIR")]
+    pub(crate) data: PathBuf,
+
+    /// Where the cell's other servers will find this one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) peer: SocketAddr,
+
+    /// Where clients will find this one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) client: Option<SocketAddr>,
+
+    /// The file with the cell's id and secret
+    #[arg(long, value_name = "FILE")]
+    pub(crate) cell_secret: PathBuf,
 }
 
 /// What to do with the key file.

@@ -451,3 +451,81 @@ fn the_service_manager_is_told_of_start_life_and_end() {
     assert_eq!(last.as_deref(), Some("STOPPING=1\n"));
     assert_eq!(server.end(Signal::TERM).0.code(), Some(0));
 }
+
+/// Makes the first server of a cell in `a`, with its secret in `secret`.
+fn init(directory: &Path) {
+    let args = ["cell", "init", "-d", "a", "--peer", "127.0.0.1:9001", "--cell-secret", "secret"];
+    let (status, out, err) = run(directory, &args);
+    assert!(status == Some(0) && out.is_empty() && err.contains("first server of the new cell"), "{err}");
+}
+
+const PREPARE: &[&str] = &[
+    "cell",
+    "prepare",
+    "-d",
+    "b",
+    "--peer",
+    "127.0.0.1:9002",
+    "--client",
+    "127.0.0.1:8002",
+    "--cell-secret",
+];
+
+#[test]
+fn a_cell_is_made_with_a_secret_of_its_own_and_nothing_is_written_over() {
+    let directory = tempfile::tempdir().unwrap();
+    init(directory.path());
+    let secret = fs::read(directory.path().join("secret")).unwrap();
+    let mode = fs::metadata(directory.path().join("secret")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    for (data, file, message) in [("a", "other", "a is not empty"), ("c", "secret", "secret exists")] {
+        let args = ["cell", "init", "-d", data, "--peer", "127.0.0.1:9001", "--cell-secret", file];
+        let (status, _, err) = run(directory.path(), &args);
+        assert!(status == Some(1) && err.contains(message), "{err}");
+    }
+    assert_eq!(fs::read(directory.path().join("secret")).unwrap(), secret);
+    assert!(!directory.path().join("c").exists() && !directory.path().join("other").exists());
+    let nowhere = ["cell", "init", "-d", "c", "--peer", "0.0.0.0:9001", "--cell-secret", "other"];
+    let (status, _, err) = run(directory.path(), &nowhere);
+    assert!(status == Some(1) && err.contains("nobody can reach a server at 0.0.0.0:9001"), "{err}");
+}
+
+#[test]
+fn a_server_is_prepared_once_with_the_cells_secret() {
+    let directory = tempfile::tempdir().unwrap();
+    let (status, _, err) = run(directory.path(), &[PREPARE, &["secret"]].concat());
+    assert!(status == Some(1) && err.contains("cannot read the cell's secret secret"), "{err}");
+    init(directory.path());
+    let (status, token, err) = run(directory.path(), &[PREPARE, &["secret"]].concat());
+    assert!(status == Some(0) && err.contains("waits to be added"), "{err}");
+    assert!(token.starts_with("cld-join-1:") && token.lines().count() == 1, "{token}");
+    let (status, out, err) = run(directory.path(), &[PREPARE, &["secret"]].concat());
+    assert!(status == Some(1) && out.is_empty() && err.contains("b is not empty"), "{err}");
+}
+
+#[test]
+fn a_directory_is_used_only_as_what_it_was_made_for() {
+    let directory = tempfile::tempdir().unwrap();
+    init(directory.path());
+    run(directory.path(), &[PREPARE, &["secret"]].concat());
+    let other = ["cell", "init", "-d", "c", "--peer", "127.0.0.1:9003", "--cell-secret", "other"];
+    run(directory.path(), &other);
+    let serve = |data, options: &[&str]| {
+        let base = ["-F", "-E", "-p", "auto", "--insecure-user-as-key", "-d", data];
+        let (status, _, err) = run_server(directory.path(), &[&base, options].concat());
+        let (checked, _, check) = run_server(directory.path(), &[&base, options, &["--check"]].concat());
+        assert!(status != Some(0) && checked == status, "{err} {check}");
+        err
+    };
+    let cell = |secret| ["--peer", "127.0.0.1:9009", "--cell-secret", secret];
+    for data in ["a", "b"] {
+        assert!(serve(data, &[]).contains("holds a server of a cell of several"));
+        assert!(serve(data, &cell("other")).contains("one of the two is the wrong one"));
+    }
+    let empty = serve("d", &cell("secret"));
+    assert!(empty.contains("'cld cell init'") && empty.contains("'cld cell prepare'"), "{empty}");
+    assert!(!directory.path().join("d").exists());
+    let args = ["--check", "--insecure-user-as-key", "-d", "a"];
+    let (status, out, _) = run_server(directory.path(), &[&args[..], &cell("secret")].concat());
+    assert!(status == Some(0) && out.contains("by secret, TCP on 127.0.0.1:9009"), "{out}");
+}

@@ -64,6 +64,8 @@ pub(crate) struct Config {
     pub(crate) addresses: Vec<IpAddr>,
     /// Where clients can reach the cell's servers; none means the addresses to listen on.
     pub(crate) client_addresses: Vec<SocketAddr>,
+    /// What makes this server one of several; none is a cell of one.
+    pub(crate) cell: Option<CellConfig>,
     /// The UDP port, the same for all addresses.
     pub(crate) port: Port,
     /// Whether to stay in the foreground.
@@ -82,6 +84,15 @@ pub(crate) struct Config {
     pub(crate) queue_limits: QueueLimits,
     /// Where log lines go, and which.
     pub(crate) log: LogConfig,
+}
+
+/// What a server of a cell of several is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CellConfig {
+    /// The file with the cell's id and secret.
+    pub(crate) secret: PathBuf,
+    /// Where to listen for the other servers.
+    pub(crate) peer: SocketAddr,
 }
 
 /// Where the users' secrets come from.
@@ -156,11 +167,19 @@ impl Config {
         if client_addresses.len() > MAX_CLIENT_ADDRESSES {
             return Err(ConfigError::TooManyClientAddresses { count: client_addresses.len() });
         }
+        let cell = match (settings.cell_secret, settings.peer) {
+            (Some(_), Some(peer)) if peer.port() == 0 => return Err(ConfigError::NoPeerPort),
+            (Some(secret), Some(peer)) => Some(CellConfig { secret, peer }),
+            (None, None) => None,
+            (Some(_), None) => return Err(ConfigError::NoPeer),
+            (None, Some(_)) => return Err(ConfigError::NoCellSecret),
+        };
         let default_pid = (!settings.foreground).then(|| PathBuf::from(DEFAULT_PID));
         Ok(Self {
             data: settings.data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)),
             addresses,
             client_addresses,
+            cell,
             port: settings.port.unwrap_or_default(),
             foreground: settings.foreground,
             pid_file: settings.pid.or(default_pid),
@@ -181,7 +200,7 @@ impl Config {
 }
 
 /// Whether a packet can be sent there at all.
-fn is_reachable(address: SocketAddr) -> bool {
+pub(crate) fn is_reachable(address: SocketAddr) -> bool {
     address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()
 }
 
@@ -212,6 +231,14 @@ pub(crate) enum ConfigError {
         "'client-addresses' names {count} addresses; name {MAX_CLIENT_ADDRESSES} at most, one for each server"
     )]
     TooManyClientAddresses { count: usize },
+    #[error(
+        "'cell-secret' is given without 'peer', the address and port to listen on for the cell's other servers"
+    )]
+    NoPeer,
+    #[error("'peer' is given without 'cell-secret', the file that 'cld cell init' made for the cell")]
+    NoCellSecret,
+    #[error("'peer' has port 0; the other servers must know the port, so choose one")]
+    NoPeerPort,
 }
 
 #[cfg(test)]
@@ -238,6 +265,17 @@ mod tests {
         assert!(matches!(config(""), Err(ConfigError::NoKeys)));
         assert!(matches!(config("keys = 'k'\ninsecure-user-as-key = true"), Err(ConfigError::KeysTwice)));
         assert_eq!(config("keys = 'k'").unwrap().keys, KeySource::File("k".into()));
+    }
+
+    #[test]
+    fn a_cell_needs_its_secret_and_an_address_for_the_other_servers() {
+        let cell = |options| config(&format!("insecure-user-as-key = true\n{options}"));
+        assert_eq!(cell("").unwrap().cell, None);
+        let both = cell("cell-secret = 's'\npeer = '0.0.0.0:8082'").unwrap().cell;
+        assert_eq!(both, Some(CellConfig { secret: "s".into(), peer: "0.0.0.0:8082".parse().unwrap() }));
+        assert!(matches!(cell("cell-secret = 's'"), Err(ConfigError::NoPeer)));
+        assert!(matches!(cell("peer = '0.0.0.0:8082'"), Err(ConfigError::NoCellSecret)));
+        assert!(matches!(cell("cell-secret = 's'\npeer = '0.0.0.0:0'"), Err(ConfigError::NoPeerPort)));
     }
 
     #[test]

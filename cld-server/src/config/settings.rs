@@ -44,6 +44,14 @@ pub(crate) struct Settings {
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(super) client_addresses: Vec<SocketAddr>,
 
+    /// This server belongs to a cell of several: the file with the cell's id and secret
+    #[arg(long, value_name = "FILE")]
+    pub(super) cell_secret: Option<PathBuf>,
+
+    /// Listen here for the cell's other servers (TCP); may differ from where they are told to find it
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) peer: Option<SocketAddr>,
+
     /// Write the process id here and keep the file locked [default: /var/run/cld.pid, with -F none]
     #[arg(short = 'P', long, value_name = "FILE")]
     pub(super) pid: Option<PathBuf>,
@@ -163,6 +171,8 @@ impl Settings {
             } else {
                 self.client_addresses
             },
+            cell_secret: self.cell_secret.or(other.cell_secret),
+            peer: self.peer.or(other.peer),
             pid: self.pid.or(other.pid),
             port_file: self.port_file.or(other.port_file),
             strict_free: self.strict_free || other.strict_free,
@@ -257,11 +267,12 @@ mod tests {
     fn the_file_says_the_same_as_the_command_line() {
         let file = "data = '/d'\ndebug = 2\nstderr = true\nforeground = true\nport = 99\nbind = ['127.0.0.1', '::1']\n\
                     client-addresses = ['192.0.2.1:8081', '[2001:db8::1]:8081']\n\
+                    cell-secret = '/s'\npeer = '192.0.2.1:8082'\n\
                     pid = '/p'\nport-file = '/f'\nstrict-free = true\nkeys = '/k'\ninsecure-user-as-key = true\n\
                     session-timeout = 600\nlog-format = 'json'\n\
                     max-sessions = 1\nmax-sessions-per-user = 2\nmax-handles-per-session = 3\nmax-handles-per-user = 4\nmax-path-length = 5\nmax-payload = 6\nmax-total-data = 7\nmax-packets-per-session = 8\nmax-packets-per-user = 9\n";
         let args = "-d /d -D 2 -E -F -p 99 --bind 127.0.0.1 --bind ::1 \
-                    --client-addresses 192.0.2.1:8081 --client-addresses [2001:db8::1]:8081 -P /p --port-file /f --strict-free --keys /k \
+                    --client-addresses 192.0.2.1:8081 --client-addresses [2001:db8::1]:8081 --cell-secret /s --peer 192.0.2.1:8082 -P /p --port-file /f --strict-free --keys /k \
                     --insecure-user-as-key --session-timeout 600 --log-format json --max-sessions 1 --max-sessions-per-user 2 --max-handles-per-session 3 --max-handles-per-user 4 --max-path-length 5 --max-payload 6 --max-total-data 7 --max-packets-per-session 8 --max-packets-per-user 9";
         let from_line = line(&args.split_whitespace().collect::<Vec<_>>());
         assert_eq!(Settings::parse(file).unwrap(), from_line);

@@ -4,10 +4,11 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use super::Failure;
-use crate::config::Config;
+use crate::config::{CellConfig, Config};
 use crate::keys::Keys;
-use crate::net::{RecoverError, ServeError};
-use crate::storage::{OpenError, OpenMode, Store};
+use crate::net::{RecoverError, ServeError, check_cell};
+use crate::peer::secret::SecretFile;
+use crate::storage::{LogStore, OpenError, OpenMode, Store};
 
 /// Checks the keys and the data directory, and prints the configuration.
 pub(super) fn run(config: &Config) -> Result<(), Failure> {
@@ -15,7 +16,9 @@ pub(super) fn run(config: &Config) -> Result<(), Failure> {
         Keys::Listed(users) => format!("{} in {}", users.len(), config.keys),
         Keys::UserAsKey => "everybody, with the user's name as the secret (insecure)".to_owned(),
     };
-    let data = examine(&config.data).map_err(RecoverError::Open).map_err(ServeError::Recover)?;
+    let secret = config.cell.as_ref().map(|cell| SecretFile::read(&cell.secret)).transpose();
+    let cell = secret.map_err(ServeError::Secret)?.map(|secret| secret.cell);
+    let data = examine(&config.data, cell).map_err(ServeError::Recover)?;
     let addresses = match config.addresses.as_slice() {
         [] => "all addresses".to_owned(),
         some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
@@ -23,6 +26,12 @@ pub(super) fn run(config: &Config) -> Result<(), Failure> {
     let clients = match config.client_addresses.as_slice() {
         [] => "what is bound to an address".to_owned(),
         some => some.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
+    };
+    let others = match (&config.cell, cell) {
+        (Some(CellConfig { secret, peer }), Some(cell)) => {
+            format!("cell {cell:032x} by {}, TCP on {peer}", secret.display())
+        }
+        _ => "none, a cell of one server".to_owned(),
     };
     let path = |path: &Option<PathBuf>| match path {
         Some(path) => path.display().to_string(),
@@ -34,6 +43,7 @@ pub(super) fn run(config: &Config) -> Result<(), Failure> {
         ("data", format!("{}: {data}", config.data.display())),
         ("listen", format!("{addresses}, UDP port {}", config.port)),
         ("told to clients", clients),
+        ("other servers", others),
         ("users", users),
         ("session timeout", format!("{} s", config.session_timeout.as_secs())),
         ("sessions", format!("{} in all, {} of one user", limits.sessions, limits.sessions_per_user)),
@@ -64,17 +74,21 @@ pub(super) fn run(config: &Config) -> Result<(), Failure> {
 }
 
 /// What is in the data directory. One that a server uses just now is not opened.
-fn examine(directory: &Path) -> Result<String, OpenError> {
+fn examine(directory: &Path, cell: Option<u128>) -> Result<String, RecoverError> {
     match Store::open(directory, OpenMode::Existing) {
-        Ok((_, recovered)) => {
+        Ok((store, recovered)) => {
+            check_cell(directory, store.identity(), &recovered.log.base.configuration, cell)?;
             let last = recovered.log.entries.last().map_or(recovered.log.base.at, |entry| entry.at);
             Ok(format!("whole; the log ends at index {}", last.index))
+        }
+        Err(OpenError::NoCell { directory }) if cell.is_some() => {
+            Err(RecoverError::NotPrepared { directory })
         }
         Err(OpenError::NoCell { .. }) => {
             let parent = crate::atomic_file::directory_of(directory);
             // It is made with the new cell, but not its parents: a path that is wrong would go unnoticed.
             if !directory.exists() && !parent.is_dir() {
-                return Err(OpenError::Disk { file: parent, source: io::ErrorKind::NotFound.into() });
+                return Err(OpenError::Disk { file: parent, source: io::ErrorKind::NotFound.into() }.into());
             }
             Ok("holds no data; becomes a new cell of one server".to_owned())
         }
@@ -82,6 +96,6 @@ fn examine(directory: &Path) -> Result<String, OpenError> {
             let user = pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"));
             Ok(format!("in use by {user}, so not examined"))
         }
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
 }

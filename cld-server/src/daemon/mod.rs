@@ -1,5 +1,6 @@
 //! The `cld` program around the server: command line, start and end, the files that tell others about the process.
 
+mod cell;
 mod check;
 mod detach;
 mod logging;
@@ -15,6 +16,7 @@ use std::process::ExitCode;
 use thiserror::Error;
 use tracing::{error, info};
 
+use self::cell::CellError;
 use self::logging::Destination;
 use self::run_files::{PidFile, PortFile, RunFileError};
 use crate::cli::{Command, CommandLine};
@@ -41,6 +43,9 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     let done = match command_line.command {
         Some(Command::User { action, keys }) => users::run(&action, &keys).map(|()| ExitCode::SUCCESS),
+        Some(Command::Cell { action }) => {
+            cell::run(&action).map(|()| ExitCode::SUCCESS).map_err(Failure::Cell)
+        }
         None => {
             let source = ConfigSource { command_line: command_line.settings, file: command_line.config };
             serve_or_check(source, command_line.check)
@@ -134,6 +139,8 @@ enum Failure {
     RunFile(#[from] RunFileError),
     #[error(transparent)]
     Serve(#[from] ServeError),
+    #[error(transparent)]
+    Cell(#[from] CellError),
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
 }
@@ -143,7 +150,9 @@ impl Failure {
         ExitCode::from(match self {
             Self::Config(_) | Self::Keys(_) => EXIT_CONFIG,
             Self::Serve(ServeError::Config(_) | ServeError::Keys(_)) => EXIT_CONFIG,
-            Self::Detach(_) | Self::RunFile(_) | Self::Serve(_) | Self::Output(_) => EXIT_FAILURE,
+            Self::Detach(_) | Self::RunFile(_) | Self::Serve(_) | Self::Cell(_) | Self::Output(_) => {
+                EXIT_FAILURE
+            }
         })
     }
 }

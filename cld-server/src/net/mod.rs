@@ -14,12 +14,13 @@ use std::io;
 
 use thiserror::Error;
 
-pub(crate) use recover::RecoverError;
+pub(crate) use recover::{RecoverError, check_cell, fresh_identity};
 pub(crate) use server::Server;
 pub(crate) use sockets::BindError;
 
 use crate::config::ConfigError;
 use crate::keys::file::KeyFileError;
+use crate::peer::secret::SecretError;
 use crate::replica::StartError;
 
 /// Why the server could not start, or had to stop.
@@ -29,6 +30,8 @@ pub(crate) enum ServeError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Keys(#[from] KeyFileError),
+    #[error(transparent)]
+    Secret(#[from] SecretError),
     #[error(transparent)]
     Recover(#[from] RecoverError),
     #[error(transparent)]

@@ -16,6 +16,7 @@ use crate::config::{Config, ConfigSource};
 use crate::endpoint::Timing;
 use crate::keys::Keys;
 use crate::node::{Clock, Node, NodeConfig, Start};
+use crate::peer::secret::SecretFile;
 use crate::storage::Store;
 
 /// The most datagrams taken from one socket in one turn.
@@ -87,7 +88,9 @@ struct Task {
 impl Task {
     async fn start(config: &Config, source: ConfigSource, keys: Keys) -> Result<Option<Self>, ServeError> {
         let mut signals = Signals::catch()?;
-        let Some((start, store)) = recover_unless_told_to_end(config, &mut signals).await? else {
+        let secret = config.cell.as_ref().map(|cell| SecretFile::read(&cell.secret)).transpose()?;
+        let cell = secret.as_ref().map(|secret| secret.cell);
+        let Some((start, store)) = recover_unless_told_to_end(config, cell, &mut signals).await? else {
             return Ok(None);
         };
         let sockets = Sockets::bind(&config.addresses, config.port)?;
@@ -268,10 +271,11 @@ impl Task {
 /// Reads the data on a thread of its own, so that signals are obeyed meanwhile.
 async fn recover_unless_told_to_end(
     config: &Config,
+    cell: Option<u128>,
     signals: &mut Signals,
 ) -> Result<Option<(Start, Store)>, ServeError> {
     let directory = config.data.clone();
-    let mut reading = tokio::task::spawn_blocking(move || recover(&directory));
+    let mut reading = tokio::task::spawn_blocking(move || recover(&directory, cell));
     loop {
         tokio::select! {
             read = &mut reading => return match read {

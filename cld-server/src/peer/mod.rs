@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`secret`] | the cell's secret and its file |
 //! | [`session`] | one connection as a state machine: handshake, records, frames; no I/O |
+//! | [`token`] | how a new server is named to the cell that it joins |
 //! | [`frame`] | what servers say to each other, and its bytes |
 //! | [`transfer`] | a snapshot on its way: window, order, checksum; no I/O |
 //! | `outbox` | what waits to be sent to one server, bounded; no I/O |
@@ -36,4 +37,5 @@ pub mod secret;
 pub mod session;
 #[cfg(test)]
 mod tests;
+pub mod token;
 pub mod transfer;

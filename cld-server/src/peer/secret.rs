@@ -1,7 +1,7 @@
 //! The cell's secret: what a server must know to be let in by the others, and the file that holds it.
 //!
-//! The file is text: the line [`HEADER`], and a line of 64 hexadecimal digits. It must belong to nobody but its owner:
-//! one that its group or others may read is refused.
+//! The file is text: the line [`HEADER`], the cell's id in 32 hexadecimal digits, and the secret in 64. It must belong to
+//! nobody but its owner: one that its group or others may read is refused.
 
 use std::fmt::{self, Debug, Formatter};
 use std::fs::File;
@@ -48,21 +48,32 @@ impl Secret {
     pub const fn as_bytes(&self) -> &[u8; SECRET_SIZE] {
         &self.0
     }
+}
 
-    /// Writes the secret to a new file that only its owner may read, durably.
+/// What the file holds: which cell it is, and the secret of its servers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretFile {
+    /// The cell's id.
+    pub cell: u128,
+    /// The secret.
+    pub secret: Secret,
+}
+
+impl SecretFile {
+    /// Writes a new file that only its owner may read, durably.
     ///
     /// # Errors
     /// [`SecretError::Exists`] if there is anything of that name, which stays as it is; [`SecretError::Write`].
     pub fn write_new(&self, path: &Path) -> Result<(), SecretError> {
-        let digits: String = self.0.iter().map(|byte| format!("{byte:02x}")).collect();
-        let text = format!("{HEADER}\n{digits}\n");
+        let digits: String = self.secret.0.iter().map(|byte| format!("{byte:02x}")).collect();
+        let text = format!("{HEADER}\n{:032x}\n{digits}\n", self.cell);
         atomic_file::create(path, text.as_bytes(), 0o600).map_err(|source| match source.kind() {
             io::ErrorKind::AlreadyExists => SecretError::Exists { file: path.to_owned() },
             _ => SecretError::Write { file: path.to_owned(), source },
         })
     }
 
-    /// Reads a secret from its file.
+    /// Reads the file.
     ///
     /// # Errors
     /// [`SecretError::Read`], [`SecretError::Exposed`], [`SecretError::Content`].
@@ -85,21 +96,33 @@ impl Debug for Secret {
     }
 }
 
-fn parse(text: &[u8]) -> Result<Secret, ContentProblem> {
-    let rest = text.strip_prefix(HEADER.as_bytes()).and_then(|rest| rest.strip_prefix(b"\n"));
-    let digits = rest.ok_or(ContentProblem::Header)?;
-    let digits = digits.strip_suffix(b"\n").unwrap_or(digits);
-    let mut bytes = [0; SECRET_SIZE];
-    if digits.len() != 2 * SECRET_SIZE {
-        return Err(ContentProblem::Length { found: digits.len() });
+fn parse(text: &[u8]) -> Result<SecretFile, ContentProblem> {
+    let text = text.strip_suffix(b"\n").unwrap_or(text);
+    let mut lines = text.split(|&byte| byte == b'\n');
+    if lines.next() != Some(HEADER.as_bytes()) {
+        return Err(ContentProblem::Header);
     }
-    for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+    let (cell, secret) = (digits(lines.next(), 2)?, digits(lines.next(), 3)?);
+    match lines.next() {
+        None => Ok(SecretFile { cell: u128::from_be_bytes(cell), secret: Secret(secret) }),
+        Some(_) => Err(ContentProblem::More),
+    }
+}
+
+/// A line of hexadecimal digits, two for each byte.
+fn digits<const N: usize>(line: Option<&[u8]>, number: usize) -> Result<[u8; N], ContentProblem> {
+    let line = line.unwrap_or_default();
+    if line.len() != 2 * N {
+        return Err(ContentProblem::Length { line: number, found: line.len(), right: 2 * N });
+    }
+    let mut bytes = [0; N];
+    for (byte, pair) in bytes.iter_mut().zip(line.chunks_exact(2)) {
         for digit in pair {
             let value = char::from(*digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
-            *byte = (*byte << 4) | value.ok_or(ContentProblem::Digit)?;
+            *byte = (*byte << 4) | value.ok_or(ContentProblem::Digit { line: number })?;
         }
     }
-    Ok(Secret(bytes))
+    Ok(bytes)
 }
 
 /// Why there is no secret, or none could be written.
@@ -163,15 +186,25 @@ pub enum ContentProblem {
     /// The first line is another.
     #[error("its first line must be '{HEADER}'")]
     Header,
-    /// The second line has another length.
-    #[error("its second line must be {} hexadecimal digits and the last, but {found} bytes follow the first", 2 * SECRET_SIZE)]
+    /// A line has another length.
+    #[error("its line {line} must be {right} hexadecimal digits, but has {found} bytes")]
     Length {
-        /// Bytes after the first line.
+        /// The line, from 1.
+        line: usize,
+        /// Its length in bytes.
         found: usize,
+        /// What it should be.
+        right: usize,
     },
     /// A character is no digit.
-    #[error("its second line must have nothing but hexadecimal digits")]
-    Digit,
+    #[error("its line {line} must have nothing but hexadecimal digits")]
+    Digit {
+        /// The line, from 1.
+        line: usize,
+    },
+    /// There are more lines.
+    #[error("it must end after its third line")]
+    More,
 }
 
 #[cfg(test)]
@@ -181,15 +214,19 @@ mod tests {
 
     use super::*;
 
+    fn fresh() -> SecretFile {
+        SecretFile { cell: 0xce11, secret: Secret::generate().unwrap() }
+    }
+
     #[test]
     fn a_secret_reads_back_from_a_file_that_only_its_owner_can_read() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cell.secret");
-        let secret = Secret::generate().unwrap();
-        assert_ne!(secret, Secret::generate().unwrap(), "secrets are random");
-        secret.write_new(&path).unwrap();
+        let file = fresh();
+        assert_ne!(file, fresh(), "secrets are random");
+        file.write_new(&path).unwrap();
         assert_eq!(path.metadata().unwrap().mode() & 0o777, 0o600);
-        assert_eq!(Secret::read(&path).unwrap(), secret);
+        assert_eq!(SecretFile::read(&path).unwrap(), file);
         assert_eq!(directory.path().read_dir().unwrap().count(), 1, "nothing is left behind");
     }
 
@@ -198,7 +235,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cell.secret");
         std::fs::write(&path, "old").unwrap();
-        let error = Secret::generate().unwrap().write_new(&path).unwrap_err();
+        let error = fresh().write_new(&path).unwrap_err();
         assert!(matches!(error, SecretError::Exists { .. }), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(directory.path().read_dir().unwrap().count(), 1, "nothing is left behind");
@@ -208,31 +245,35 @@ mod tests {
     fn a_file_that_others_can_read_is_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("cell.secret");
-        Secret::generate().unwrap().write_new(&path).unwrap();
+        fresh().write_new(&path).unwrap();
         for mode in [0o640, 0o604, 0o620] {
             std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             assert!(
-                matches!(Secret::read(&path), Err(SecretError::Exposed { mode: found, .. }) if found == mode)
+                matches!(SecretFile::read(&path), Err(SecretError::Exposed { mode: found, .. }) if found == mode)
             );
         }
     }
 
     #[test]
     fn errors_say_what_the_file_must_hold() {
-        let good = "0123456789abcdefABCDEF00112233445566778899aabbccddeeff0011223344";
-        assert!(parse(format!("{HEADER}\n{good}").as_bytes()).is_ok());
+        let cell = "0123456789abcdefABCDEF0011223344";
+        let secret = format!("{cell}{cell}");
+        let good = format!("{HEADER}\n{cell}\n{secret}");
+        assert_eq!(parse(good.as_bytes()).unwrap().cell, 0x0123_4567_89ab_cdef_abcd_ef00_1122_3344);
+        let length = |line, found, right| ContentProblem::Length { line, found, right };
         let cases = [
             (String::new(), ContentProblem::Header),
-            (format!("{good}\n"), ContentProblem::Header),
-            (format!("{HEADER}\n{good}0\n"), ContentProblem::Length { found: 65 }),
-            (format!("{HEADER}\n"), ContentProblem::Length { found: 0 }),
-            (format!("{HEADER}\n{}g\n", &good[1..]), ContentProblem::Digit),
-            (format!("{HEADER}\n{good}\nmore"), ContentProblem::Length { found: 69 }),
+            (format!("{cell}\n{secret}\n"), ContentProblem::Header),
+            (format!("{HEADER}\n{secret}\n"), length(2, 64, 32)),
+            (format!("{HEADER}\n{cell}\n"), length(3, 0, 64)),
+            (format!("{good}0\n"), length(3, 65, 64)),
+            (format!("{HEADER}\n{cell}\n{}g\n", &secret[1..]), ContentProblem::Digit { line: 3 }),
+            (format!("{good}\nmore"), ContentProblem::More),
         ];
         for (text, problem) in cases {
             assert_eq!(parse(text.as_bytes()), Err(problem), "{text:?}");
         }
-        let error = Secret::read(Path::new("/nonexistent/secret")).unwrap_err().to_string();
+        let error = SecretFile::read(Path::new("/nonexistent/secret")).unwrap_err().to_string();
         assert!(error.contains("'cld cell init'"), "{error}");
     }
 }

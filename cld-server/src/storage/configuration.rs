@@ -49,6 +49,13 @@ impl Configuration {
         Self { members, removed: Vec::new() }
     }
 
+    /// One voting member that is reached there.
+    #[must_use]
+    pub fn of_one(node: u64, addresses: Addresses) -> Self {
+        let members = BTreeMap::from([(node, Member { votes: true, addresses })]);
+        Self { members, removed: Vec::new() }
+    }
+
     /// The members that vote, in ascending order.
     pub fn voters(&self) -> impl Iterator<Item = u64> {
         self.members.iter().filter(|(_, member)| member.votes).map(|(node, _)| *node)

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 
+use super::configuration::Addresses;
 use super::log::Identity;
 
 /// The name of the lock file in a data directory.
@@ -20,6 +21,8 @@ pub enum OpenMode {
     Existing,
     /// Make it a new cell of one server with this identity. A directory that holds data is opened as it is.
     NewCell(Identity),
+    /// The same, for a cell that is meant to grow: the one server's addresses are in its first configuration.
+    FirstMember(Identity, Addresses),
     /// Make it the empty log of a server that joins a cell: it has no configuration, and so never votes before its
     /// master has sent it one. A directory that holds data is opened as it is.
     NewMember(Identity),

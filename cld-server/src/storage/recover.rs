@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 
-use super::configuration::Configuration;
+use super::configuration::{Addresses, Configuration};
 use super::disk::{Disk, OsDisk};
 use super::log::{HardState, Identity, LogEntry, LogImage, LogPosition, SnapshotPoint};
 use super::open::{DirectoryLock, LOCK_NAME, OpenError, OpenMode};
@@ -74,8 +74,10 @@ impl Store {
             match mode {
                 OpenMode::Existing => {}
                 OpenMode::NewCell(identity) => {
-                    let configuration = Configuration::of_voters([identity.node.get()]);
-                    make_log(disk.as_ref(), identity, SnapshotPoint { at: ORIGIN, configuration })?;
+                    make_first(disk.as_ref(), identity, Addresses::default())?;
+                }
+                OpenMode::FirstMember(identity, addresses) => {
+                    make_first(disk.as_ref(), identity, addresses)?;
                 }
                 OpenMode::NewMember(identity) => make_log(disk.as_ref(), identity, SnapshotPoint::default())?,
             }
@@ -142,8 +144,14 @@ fn has_log(disk: &dyn Disk, names: &[String], mode: OpenMode) -> Result<bool, Op
     }
     match mode {
         OpenMode::Existing => Err(OpenError::NoCell { directory: disk.location().to_owned() }),
-        OpenMode::NewCell(_) | OpenMode::NewMember(_) => Ok(false),
+        OpenMode::NewCell(_) | OpenMode::FirstMember(..) | OpenMode::NewMember(_) => Ok(false),
     }
+}
+
+/// Makes the log of the one server of a new cell.
+fn make_first(disk: &dyn Disk, identity: Identity, addresses: Addresses) -> Result<(), OpenError> {
+    let configuration = Configuration::of_one(identity.node.get(), addresses);
+    make_log(disk, identity, SnapshotPoint { at: ORIGIN, configuration })
 }
 
 /// Makes a log that begins at this point. It gets its name when it is whole.
