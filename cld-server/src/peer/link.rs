@@ -9,7 +9,7 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::frame::Frame;
 use super::links::Timing;
 use super::members::Registered;
-use super::session::{Session, SessionError};
+use super::session::{Hello, Session, SessionError};
 
 /// How much is read at once.
 const READ: usize = 64 << 10;
@@ -74,8 +74,8 @@ impl Connection {
         Self { stream, session, buffer: Vec::new(), first: None }
     }
 
-    /// Goes on until it is sure who is at the other end; returns its id and the version that both speak.
-    pub(super) async fn handshake(&mut self) -> Result<(u64, u16), LinkError> {
+    /// Goes on until it is sure who is at the other end; returns what that one says of itself, and the version that both speak.
+    pub(super) async fn handshake(&mut self) -> Result<(Hello, u16), LinkError> {
         // Small, for strangers.
         self.buffer.resize(1024, 0);
         loop {
@@ -86,7 +86,7 @@ impl Connection {
             written?;
             if let Some((peer, version)) = self.session.peer() {
                 self.buffer.resize(READ, 0);
-                return Ok((peer.node, version));
+                return Ok((peer, version));
             }
             if !self.read()? {
                 tokio::select! {

@@ -8,7 +8,7 @@
 //! Both servers of a pair dial; of two connections made at the same time both keep the one that the server with the lower
 //! id dialled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -220,6 +220,13 @@ impl Links {
         self.shared.members_changed.notify_one();
     }
 
+    /// From now on also lets in servers that are no known members, if they prove the cell's secret and id: all but those
+    /// that were removed. They are linked, and dialled where they say that they are reached, like members, until the
+    /// members change.
+    pub fn admit_all_but(&self, removed: BTreeSet<u64>) {
+        self.shared.members.open(removed);
+    }
+
     /// Sends a frame, without waiting. That it is taken is no promise: it is dropped when the link goes down, or when
     /// too much waits behind it.
     ///
@@ -327,7 +334,7 @@ impl Shared {
         let Config { secret, hello, .. } = &self.config;
         Ok(match dial {
             Some(peer) => Session::dial(secret, *hello, peer, seed)?,
-            None => Session::accept(secret, *hello, self.members.ids(), seed)?,
+            None => Session::accept(secret, *hello, self.members.expected(), seed)?,
         })
     }
 
@@ -399,8 +406,16 @@ async fn accept(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, slot: 
     let greeted = async {
         stream.set_nodelay(true)?;
         let mut connection = Connection::new(stream, shared.session(None)?);
-        let (node, version) = connection.handshake().await?;
-        let member = shared.members.get(node).ok_or(LinkError::Removed)?;
+        let (hello, version) = connection.handshake().await?;
+        let member = match shared.members.get(hello.node) {
+            Some(member) => member,
+            None => {
+                let me = shared.config.hello.node;
+                let guest = shared.members.introduce(me, hello, &shared.events).ok_or(LinkError::Removed)?;
+                shared.members_changed.notify_one();
+                guest
+            }
+        };
         Ok((connection, member, version))
     };
     let greeted = timeout(shared.config.timing.handshake, greeted).await.unwrap_or(Err(LinkError::Slow));

@@ -1,6 +1,6 @@
 //! What is known of each other server of the cell: its address, its link if there is one, and what waits for it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -14,7 +14,9 @@ use super::link::LinkError;
 use super::links::{Event, PeerStatus, SendError};
 use super::noise::End;
 use super::outbox::Outbox;
+use super::session::{Expected, Hello};
 use crate::codec::CodecError;
+use crate::storage::MAX_MEMBERS;
 
 /// The most bytes received from one server that the node has not taken yet.
 const BUDGET: u32 = 4 << 20;
@@ -25,26 +27,70 @@ const OVERHEAD: usize = 128;
 /// An event on its way to the node, and the room that it takes up until the node has it.
 pub(super) type Envelope = (Event, Option<OwnedSemaphorePermit>);
 
+/// The most servers that are let in without being known as members: as many as a cell may have.
+const MAX_GUESTS: usize = MAX_MEMBERS;
+
 /// All other servers.
 #[derive(Debug, Default)]
-pub(super) struct Members(Mutex<BTreeMap<u64, Arc<Member>>>);
+pub(super) struct Members(Mutex<Known>);
+
+#[derive(Debug, Default)]
+struct Known {
+    members: BTreeMap<u64, Arc<Member>>,
+    /// Whoever else proves that it belongs to the cell is let in too, unless it is one of these.
+    open_but: Option<BTreeSet<u64>>,
+    /// Who was let in so, of `members`.
+    guests: BTreeSet<u64>,
+}
 
 impl Members {
     pub(super) fn get(&self, id: u64) -> Option<Arc<Member>> {
-        lock(&self.0).get(&id).cloned()
+        lock(&self.0).members.get(&id).cloned()
     }
 
     pub(super) fn all(&self) -> Vec<Arc<Member>> {
-        lock(&self.0).values().cloned().collect()
+        lock(&self.0).members.values().cloned().collect()
     }
 
-    pub(super) fn ids(&self) -> std::collections::BTreeSet<u64> {
-        lock(&self.0).keys().copied().collect()
+    /// Who may connect.
+    pub(super) fn expected(&self) -> Expected {
+        let known = lock(&self.0);
+        match &known.open_but {
+            Some(removed) => Expected::AllBut(removed.clone()),
+            None => Expected::Only(known.members.keys().copied().collect()),
+        }
+    }
+
+    /// Lets in whoever proves that it belongs to the cell, but these.
+    pub(super) fn open(&self, removed: BTreeSet<u64>) {
+        lock(&self.0).open_but = Some(removed);
+    }
+
+    /// The server that has connected and is no known member; nothing if it may not, or too many such have.
+    pub(super) fn introduce(
+        &self,
+        me: u64,
+        hello: Hello,
+        events: &mpsc::UnboundedSender<Envelope>,
+    ) -> Option<Arc<Member>> {
+        let mut known = lock(&self.0);
+        let Known { members, open_but, guests } = &mut *known;
+        if let Some(member) = members.get(&hello.node) {
+            return Some(Arc::clone(member));
+        }
+        if open_but.as_ref().is_none_or(|removed| removed.contains(&hello.node)) || guests.len() >= MAX_GUESTS
+        {
+            return None;
+        }
+        let member = Arc::new(Member::new(me, hello.node, hello.address, events.clone()));
+        guests.insert(hello.node);
+        members.insert(hello.node, Arc::clone(&member));
+        Some(member)
     }
 
     /// Whether one of them has this address.
     pub(super) fn any_at(&self, address: IpAddr) -> bool {
-        lock(&self.0).values().any(|member| member.address().ip() == address)
+        lock(&self.0).members.values().any(|member| member.address().ip() == address)
     }
 
     /// Makes the members these. Links to others are closed.
@@ -54,7 +100,9 @@ impl Members {
         addresses: &BTreeMap<u64, SocketAddr>,
         events: &mpsc::UnboundedSender<Envelope>,
     ) {
-        let mut members = lock(&self.0);
+        let mut known = lock(&self.0);
+        let Known { members, guests, .. } = &mut *known;
+        guests.clear();
         members.retain(|id, member| {
             let stays = addresses.contains_key(id);
             if !stays {

@@ -79,12 +79,30 @@ impl Hello {
     }
 }
 
+/// Who the other end of a connection may be, of those who prove the cell's secret and id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expected {
+    /// One of these.
+    Only(BTreeSet<u64>),
+    /// Anybody but these, who are no members any more. A server may have missed how others became members, even its
+    /// master, and one that waits to be added knows nobody.
+    AllBut(BTreeSet<u64>),
+}
+
+impl Expected {
+    fn has(&self, node: u64) -> bool {
+        match self {
+            Self::Only(members) => members.contains(&node),
+            Self::AllBut(removed) => !removed.contains(&node),
+        }
+    }
+}
+
 /// One end of a connection.
 pub struct Session {
     end: End,
     hello: Hello,
-    /// Who the other end may be.
-    expected: BTreeSet<u64>,
+    expected: Expected,
     stage: Stage,
     /// What the other end has said of itself, once that was accepted.
     peer: Option<(Hello, u16)>,
@@ -125,7 +143,7 @@ impl Session {
         peer: u64,
         seed: [u8; SEED_SIZE],
     ) -> Result<Self, SessionError> {
-        let mut session = Self::new(End::Dialled, hello, BTreeSet::from([peer]));
+        let mut session = Self::new(End::Dialled, hello, Expected::Only(BTreeSet::from([peer])));
         let mut handshake = Handshake::new(End::Dialled, secret, &PREAMBLE, seed)?;
         let message = handshake.write(&hello.encode())?;
         session.stage = Stage::Handshake(Box::new(handshake));
@@ -133,14 +151,14 @@ impl Session {
         Ok(session)
     }
 
-    /// The end that was dialled, by one of `expected`. `seed` must be random and used once.
+    /// The end that was dialled, by who is `expected`. `seed` must be random and used once.
     ///
     /// # Errors
     /// As [`Self::dial`].
     pub fn accept(
         secret: &Secret,
         hello: Hello,
-        expected: BTreeSet<u64>,
+        expected: Expected,
         seed: [u8; SEED_SIZE],
     ) -> Result<Self, SessionError> {
         let mut session = Self::new(End::Accepted, hello, expected);
@@ -148,7 +166,7 @@ impl Session {
         Ok(session)
     }
 
-    const fn new(end: End, hello: Hello, expected: BTreeSet<u64>) -> Self {
+    const fn new(end: End, hello: Hello, expected: Expected) -> Self {
         Self {
             end,
             hello,
@@ -357,8 +375,8 @@ impl Session {
             Err(SessionError::Version { theirs: theirs.versions, ours: ours.versions })
         } else if theirs.node == ours.node {
             Err(SessionError::Itself { node: ours.node })
-        } else if !self.expected.contains(&theirs.node) {
-            let expected = self.expected.iter().copied().collect();
+        } else if !self.expected.has(theirs.node) {
+            let expected = self.expected.clone();
             Err(SessionError::Unexpected { node: theirs.node, address: theirs.address, expected })
         } else {
             Ok(version)
@@ -418,6 +436,15 @@ impl Debug for Session {
         };
         out.debug_struct("Session").field("end", &self.end).field("stage", &stage).finish_non_exhaustive()
     }
+}
+
+fn who(expected: &Expected) -> String {
+    let (what, nodes) = match expected {
+        Expected::Only(members) => ("expected", members),
+        Expected::AllBut(removed) => ("removed", removed),
+    };
+    let nodes: Vec<String> = nodes.iter().map(|node| format!("{node:016x}")).collect();
+    format!("{what}: {}", nodes.join(", "))
 }
 
 fn prefix(bytes: &[u8], length: usize) -> &[u8] {
@@ -492,7 +519,8 @@ pub enum SessionError {
     },
     /// The other end is not who it should be.
     #[error(
-        "server {node} at {address} is not expected here (expected: {expected:?}): is it a member of the cell?"
+        "server {node:016x} at {address} is not expected here ({}): is it a member of the cell?",
+        who(expected)
     )]
     Unexpected {
         /// The other's id.
@@ -500,7 +528,7 @@ pub enum SessionError {
         /// Where it says that it is reached.
         address: SocketAddr,
         /// Who was expected.
-        expected: Vec<u64>,
+        expected: Expected,
     },
     /// The other end does not know this server as a member.
     #[error(

@@ -103,12 +103,23 @@ fn a_server_refuses_itself() {
 #[test]
 fn a_server_that_is_not_expected_is_refused() {
     let [accepting, dialling] = refusals(dial(&secret(), hello(9)), accept(2));
-    let expected = SessionError::Unexpected { node: 9, address: address(9), expected: vec![1, 3] };
+    let expected = SessionError::Unexpected {
+        node: 9,
+        address: address(9),
+        expected: Expected::Only(BTreeSet::from([1, 3])),
+    };
     assert_eq!(accepting, Err(expected));
     assert_eq!(dialling, Err(SessionError::NotMember { node: 9, by: 2 }));
     let one = Session::dial(&secret(), hello(1), 3, [1; 32]).unwrap();
     let [_, dialling] = refusals(one, accept(2));
-    assert_eq!(dialling, Err(SessionError::Unexpected { node: 2, address: address(2), expected: vec![3] }));
+    assert_eq!(
+        dialling,
+        Err(SessionError::Unexpected {
+            node: 2,
+            address: address(2),
+            expected: Expected::Only(BTreeSet::from([3]))
+        })
+    );
 }
 
 #[test]
@@ -209,7 +220,7 @@ fn receive_some(session: &mut Session, bytes: &[u8]) -> Result<(), SessionError>
 
 #[test]
 fn nobody_is_expected_where_there_are_no_members() {
-    let alone = Session::accept(&secret(), hello(2), BTreeSet::new(), [2; 32]).unwrap();
+    let alone = Session::accept(&secret(), hello(2), Expected::Only(BTreeSet::new()), [2; 32]).unwrap();
     let [accepting, _] = refusals(dial(&secret(), hello(1)), alone);
     assert!(matches!(accepting, Err(SessionError::Unexpected { node: 1, .. })));
 }

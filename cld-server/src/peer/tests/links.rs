@@ -79,6 +79,31 @@ async fn a_server_that_restarts_is_linked_again() {
     one.exchange(&mut two, &message("again")).await;
 }
 
+#[tokio::test]
+async fn a_server_that_knows_nobody_is_linked_with_those_who_dial_it_and_dials_them_then() {
+    let mut cell = Cell::new(2).await;
+    let mut newcomer = cell.start_open(2, &[]).await;
+    let mut member = cell.start(1).await;
+    member.exchange(&mut newcomer, &message("come in")).await;
+    newcomer.exchange(&mut member, &message("thanks")).await;
+    // The other way round: it was told the address.
+    member.links.shutdown().await;
+    newcomer.down(1).await;
+    let mut member = cell.start_open(1, &[]).await;
+    newcomer.exchange(&mut member, &message("still here")).await;
+}
+
+#[tokio::test]
+async fn a_removed_server_is_not_let_in_by_one_that_takes_all_others() {
+    let mut cell = Cell::new(2).await;
+    let mut careful = cell.start_open(2, &[1]).await;
+    let mut removed = cell.start(1).await;
+    let unexpected = |error| matches!(error, LinkError::Session(SessionError::Unexpected { node: 1, .. }));
+    assert!(unexpected(careful.trouble().await));
+    let refused = removed.trouble().await;
+    assert!(matches!(refused, LinkError::Session(SessionError::NotMember { node: 1, by: 2 })), "{refused}");
+}
+
 /// Starts server 1, and server 2 with another configuration; returns what each says.
 async fn troubles(change: impl FnOnce(&mut Config)) -> [LinkError; 2] {
     let mut cell = Cell::new(2).await;

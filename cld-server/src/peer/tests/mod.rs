@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use super::frame::Frame;
 use super::secret::Secret;
-use super::session::{Hello, Session, SessionError};
+use super::session::{Expected, Hello, Session, SessionError};
 
 const CELL: u128 = 0xce11;
 
@@ -39,7 +39,7 @@ fn dial(secret: &Secret, hello: Hello) -> Session {
 
 /// Server 2, which expects 1 and 3. Another seed makes another connection.
 fn accept(seed: u8) -> Session {
-    Session::accept(&secret(), hello(2), BTreeSet::from([1, 3]), [seed; 32]).unwrap()
+    Session::accept(&secret(), hello(2), Expected::Only(BTreeSet::from([1, 3])), [seed; 32]).unwrap()
 }
 
 /// All that a session wants to send now.

@@ -54,12 +54,24 @@ impl Cell {
         self.start_as(id, config).await
     }
 
-    pub(super) async fn start_as(&mut self, id: u64, config: Config) -> Server {
-        let listener = match self.listeners.remove(&id) {
+    async fn listener(&mut self, id: u64) -> TcpListener {
+        match self.listeners.remove(&id) {
             Some(listener) => listener,
             None => TcpListener::bind(self.addresses[&id]).await.unwrap(),
-        };
+        }
+    }
+
+    pub(super) async fn start_as(&mut self, id: u64, config: Config) -> Server {
+        let listener = self.listener(id).await;
         let (links, events) = Links::start(config, listener, &self.addresses);
+        Server { id, links, events }
+    }
+
+    /// Starts a server that knows no other, and lets in all that belong to the cell but these.
+    pub(super) async fn start_open(&mut self, id: u64, removed: &[u64]) -> Server {
+        let listener = self.listener(id).await;
+        let (links, events) = Links::start(config(id, self.addresses[&id]), listener, &BTreeMap::new());
+        links.admit_all_but(removed.iter().copied().collect());
         Server { id, links, events }
     }
 }
