@@ -1,14 +1,22 @@
 //! The server as one state machine: it joins the endpoint, the replicated state and the consensus engine, and is the
 //! only file that knows all of them.
 //!
-//! Datagrams, finished disk jobs and the time go in; datagrams, disk jobs and a deadline come out. *Change once, then
-//! drain [`Node::poll_disk`] and [`Node::poll_transmit`] until they give nothing.* A reply leaves only after the entry that
-//! holds its command is committed, which for a cell of one means durable on its disk.
+//! Datagrams, the other servers' frames, finished disk jobs and the time go in; datagrams, frames, disk jobs and a deadline
+//! come out. *Change once, then drain [`Node::poll_disk`], [`Node::poll_transmit`], [`Node::poll_peer`] and
+//! [`Node::poll_event`] until they give nothing.* (Frames after datagrams: some of those make frames.) A reply leaves only
+//! after the entry that holds its command is committed, which for a cell of one means durable on its disk. What is read
+//! leaves only under the master lease, or after the other servers were asked.
 
+mod front;
 mod interface;
+mod members;
+mod peers;
 mod snapshots;
+mod transfers;
 
-pub use interface::{Clock, DiskDone, DiskJob, NodeConfig, SnapshotPolicy, Start, Status};
+pub use interface::{
+    Clock, DiskDone, DiskJob, Event, NodeConfig, PeerCounters, SnapshotPolicy, Start, Status,
+};
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -16,18 +24,22 @@ use std::net::SocketAddr;
 use cldc_core::time::Instant;
 
 use crate::database::{Action, Batch, Command, Database, Limits};
-use crate::endpoint::{Endpoint, EndpointConfig, SocketId, Transmit};
+use crate::endpoint::{Endpoint, EndpointConfig, Readers, SocketId, Transmit, Via};
 use crate::keys::Keys;
-use crate::replica::{Engine, EngineConfig, Output, RaftEngine, StartError};
-use crate::storage::LogPosition;
+use crate::peer::frame::{Frame, RelayWay};
+use crate::replica::{Engine, EngineConfig, Output, RaftEngine, ReadTicket, StartError};
+use crate::storage::{Configuration, LogPosition, SnapshotPoint};
+use front::Front;
+use members::Farewell;
+use peers::Peers;
 use snapshots::Snapshots;
 
 /// Ticks without a word from the master until a follower asks for votes.
 const ELECTION_TICKS: usize = 10;
 /// Ticks between two words of the master.
 const HEARTBEAT_TICKS: usize = 2;
-/// Datagrams kept until the server can serve.
-const PARKED: usize = 256;
+/// Every so many ticks it is seen whether a newcomer has caught up.
+const PROMOTION_TICKS: u64 = 10;
 
 /// Whether this server is the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +58,8 @@ enum Mastery {
 /// A server.
 #[derive(Debug)]
 pub struct Node<E = RaftEngine> {
+    /// Its number in the cell.
+    me: u64,
     config: NodeConfig,
     keys: Keys,
     engine: E,
@@ -58,7 +72,16 @@ pub struct Node<E = RaftEngine> {
     proposed: bool,
     disk: VecDeque<DiskJob>,
     snapshots: Snapshots,
-    parked: VecDeque<(SocketId, SocketAddr, Box<[u8]>)>,
+    members: Configuration,
+    peers: Peers,
+    front: Front,
+    /// Requests that wait for the engine to say that the state is new enough.
+    reads: VecDeque<(ReadTicket, Readers)>,
+    events: VecDeque<Event>,
+    /// The log is to begin with the snapshot that was received.
+    installing: bool,
+    farewell: Farewell,
+    ticks: u64,
     /// Datagrams that came while the server could not serve, and found no room.
     lost: u64,
     tick_at: Instant,
@@ -79,15 +102,22 @@ impl Node {
                 tick: config.timing.tick,
                 ..EngineConfig::new(start.identity.node, u64::from_be_bytes([a, b, c, d, e, f, g, h]))
             },
-            start.log,
+            start.log.clone(),
         )?;
-        Ok(Self::with_engine(config, keys, engine, start.database, clock))
+        let (me, members) = (start.identity.node.get(), start.log.base.configuration);
+        Ok(Self::with_engine(config, keys, engine, (me, members, start.database), clock))
     }
 }
 
 impl<E: Engine> Node<E> {
-    /// A server on this engine, whose log goes on after what `database` holds.
-    pub fn with_engine(config: NodeConfig, keys: Keys, engine: E, database: Database, clock: Clock) -> Self {
+    /// A server on this engine: its number, and the members and the state after which the engine's log goes on.
+    pub fn with_engine(
+        config: NodeConfig,
+        keys: Keys,
+        engine: E,
+        (me, members, database): (u64, Configuration, Database),
+        clock: Clock,
+    ) -> Self {
         let endpoint = EndpointConfig {
             timing: config.timing,
             queue: config.queue,
@@ -95,6 +125,7 @@ impl<E: Engine> Node<E> {
             client_addresses: config.client_addresses.clone(),
         };
         let mut node = Self {
+            me,
             endpoint: Endpoint::new(endpoint, config.seed, clock.now),
             snapshots: Snapshots::new(config.snapshot),
             config,
@@ -105,11 +136,19 @@ impl<E: Engine> Node<E> {
             commands: VecDeque::new(),
             proposed: false,
             disk: VecDeque::new(),
-            parked: VecDeque::new(),
+            members: Configuration::default(),
+            peers: Peers::default(),
+            front: Front::default(),
+            reads: VecDeque::new(),
+            events: VecDeque::new(),
+            installing: false,
+            farewell: Farewell::No,
+            ticks: 0,
             lost: 0,
             tick_at: clock.now,
             fatal: None,
         };
+        node.members_changed(members);
         node.advance(clock);
         node
     }
@@ -120,14 +159,10 @@ impl<E: Engine> Node<E> {
             return;
         }
         if !self.serves() {
-            // In a cell of one this takes but a moment after the start.
-            if self.parked.len() < PARKED {
-                self.parked.push_back((via, from, datagram.into()));
-            } else {
-                self.lost = self.lost.saturating_add(1);
-            }
-            return;
+            return self.handle_unserved(clock, via, from, datagram);
         }
+        self.lease();
+        let via = Via::Socket(via);
         self.endpoint.handle_datagram(clock.now, &self.database, &self.keys, (via, from), datagram);
         self.advance(clock);
     }
@@ -141,8 +176,16 @@ impl<E: Engine> Node<E> {
             // After a stall there is one tick, not many: the others had no chance to be heard meanwhile.
             self.tick_at = clock.now + self.config.timing.tick;
             self.engine.handle_tick(clock.now);
+            self.ticks = self.ticks.wrapping_add(1);
+            if self.ticks.is_multiple_of(PROMOTION_TICKS) {
+                self.promote();
+            }
+            self.sort_parked(clock);
         }
+        // What the engine has to say comes first: it may be that this server is the master no more.
+        self.advance(clock);
         if self.serves() {
+            self.lease();
             self.endpoint.handle_timeout(clock.now, &self.database);
         }
         self.advance(clock);
@@ -163,6 +206,21 @@ impl<E: Engine> Node<E> {
                 self.snapshots.finished(&record.point);
                 self.engine.compact(record, trim_through);
             }
+            DiskDone::SnapshotRead { transfer, bytes } => {
+                let (transfers, mut out) = self.peers.transfers(&mut self.disk);
+                let told = transfers.was_read(transfer, bytes, &mut out);
+                self.tell(clock, told);
+            }
+            DiskDone::CopyWritten { copy, result } => {
+                let (transfers, mut out) = self.peers.transfers(&mut self.disk);
+                transfers.was_written(copy, result, &mut out);
+            }
+            DiskDone::CopyFinished { copy, database } => {
+                let (transfers, mut out) = self.peers.transfers(&mut self.disk);
+                let told = transfers.was_copied(copy, database, &mut out);
+                self.tell(clock, told);
+            }
+            DiskDone::Noted => {}
             DiskDone::Failed { what } => self.fail(what),
         }
         self.advance(clock);
@@ -185,11 +243,22 @@ impl<E: Engine> Node<E> {
         if self.fatal.is_some() {
             return None;
         }
-        self.endpoint.poll_transmit(clock.now, &self.database, &self.keys, buffer)
+        while let Some(Transmit { via, to, len }) =
+            self.endpoint.poll_transmit(clock.now, &self.database, &self.keys, buffer)
+        {
+            match via {
+                Via::Socket(via) => return Some(Transmit { via, to, len }),
+                Via::Relay { peer, socket } => {
+                    let datagram = buffer.get(..len).unwrap_or_default();
+                    self.relay(peer, RelayWay::ToClient, to, socket, datagram);
+                }
+            }
+        }
+        self.poll_relayed(buffer)
     }
 
     /// The next job for the disk. Jobs on the log ([`DiskJob::Append`], [`DiskJob::RecordSnapshot`]) must be done in the
-    /// order given; a snapshot file may be written beside them. Each is answered by [`Node::handle_disk`].
+    /// order given, and so must those of one transfer and of one copy; a snapshot file may be written beside them. Each is answered by [`Node::handle_disk`].
     pub fn poll_disk(&mut self) -> Option<DiskJob> {
         if self.fatal.is_some() {
             return None;
@@ -214,15 +283,29 @@ impl<E: Engine> Node<E> {
         self.fatal.as_deref()
     }
 
-    /// Takes no more requests. When [`Node::is_idle`], all that was taken is durable and answered.
+    /// Takes no more requests. When [`Node::is_idle`], all that was taken is durable and answered, and another server is the
+    /// master, if there is one that can be.
     pub fn shut_down(&mut self, clock: Clock) {
         self.endpoint.close();
+        if self.farewell == Farewell::No {
+            self.farewell = Farewell::Closing;
+        }
         self.advance(clock);
     }
 
-    /// Whether all that was taken is durable and answered.
+    /// Whether all that was taken is durable and answered; once told to shut down, also whether the mastership was handed
+    /// over, as far as it can be.
     #[must_use]
     pub fn is_idle(&self) -> bool {
+        let stays = match self.farewell {
+            Farewell::No | Farewell::Done => true,
+            Farewell::Closing => self.successor().is_none(),
+            Farewell::Handing { .. } => false,
+        };
+        stays && self.is_quiet()
+    }
+
+    fn is_quiet(&self) -> bool {
         !self.proposed && self.commands.is_empty() && self.endpoint.is_idle()
     }
 
@@ -250,6 +333,9 @@ impl<E: Engine> Node<E> {
             endpoint: self.endpoint.counters().clone(),
             lost: self.lost,
             snapshot: self.snapshots.last(),
+            links: self.peers.links.iter().copied().collect(),
+            lease_until: self.engine.lease_until(),
+            peers: self.peers.counters,
         }
     }
 
@@ -258,31 +344,83 @@ impl<E: Engine> Node<E> {
         while self.fatal.is_none() {
             match self.engine.poll_output() {
                 Some(Output::Persist { ticket, write }) => {
+                    self.installing |= write.snapshot.is_some();
                     self.disk.push_back(DiskJob::Append { ticket, write })
                 }
                 Some(Output::Committed { at, payload }) => self.apply(clock, at, &payload),
                 Some(Output::BecameMaster { term }) => self.mastery = Mastery::Beginning { term },
-                Some(Output::Deposed { .. }) => {
-                    self.mastery = Mastery::No;
-                    self.proposed = false;
-                    self.commands.clear();
-                    self.endpoint.clear();
+                Some(Output::Deposed { .. }) => self.deposed(),
+                Some(Output::Send { to, message }) => {
+                    self.peers.frames.push_back((to, Frame::Message(message.encode())));
                 }
-                // A cell of one has nobody to send to, and its master always has the lease.
-                Some(
-                    Output::Send { .. }
-                    | Output::SendSnapshot { .. }
-                    | Output::TakeSnapshot
-                    | Output::Restored { .. }
-                    | Output::MembersChanged { .. }
-                    | Output::Readable { .. },
-                ) => {}
-                None if self.propose(clock) => {}
+                Some(Output::SendSnapshot { to, record, message }) => {
+                    let (transfers, mut out) = self.peers.transfers(&mut self.disk);
+                    transfers.send(to, &record, &message, &mut out);
+                }
+                Some(Output::TakeSnapshot) => self.snapshots.want(),
+                Some(Output::Restored { point }) => self.restored(point),
+                Some(Output::MembersChanged { configuration }) => self.members_changed(configuration),
+                Some(Output::Readable { ticket }) => self.readable(clock, ticket),
+                None if self.propose(clock) || self.begin_read(clock) || self.say_farewell(clock) => {}
                 None => break,
             }
         }
         if self.fatal.is_none() {
             self.disk.extend(self.snapshots.begin(&self.engine, &self.database));
+        }
+    }
+
+    /// Another server is the master, or may be soon. What was on its way may be committed or not: the clients ask again.
+    fn deposed(&mut self) {
+        tracing::info!(epoch = self.database.epoch(), "this server is not the master any more");
+        self.mastery = Mastery::No;
+        self.proposed = false;
+        self.commands.clear();
+        self.reads.clear();
+        self.endpoint.clear();
+        let (transfers, mut out) = self.peers.transfers(&mut self.disk);
+        transfers.stop_sending(&mut out);
+        self.events.push_back(Event::Deposed);
+    }
+
+    /// The log begins anew with a snapshot that was received and decoded.
+    fn restored(&mut self, point: SnapshotPoint) {
+        let index = point.at.index;
+        match self.peers.transfers.take_loaded(index) {
+            Some(database) => {
+                tracing::info!(index, "the state is that of another server's snapshot");
+                self.database = *database;
+                self.snapshots.restored();
+                self.peers.counters.snapshots_restored =
+                    self.peers.counters.snapshots_restored.saturating_add(1);
+                self.members_changed(point.configuration);
+            }
+            None => self.fail(format!("the log begins with a snapshot at {index} which was not loaded")),
+        }
+    }
+
+    /// Tells the endpoint how long the lease lasts now.
+    fn lease(&mut self) {
+        self.endpoint.set_lease(self.engine.lease_until());
+    }
+
+    /// Has the engine make sure that the state is the newest for those requests that wait for it.
+    fn begin_read(&mut self, clock: Clock) -> bool {
+        if !self.serves() || !self.endpoint.has_readers() {
+            return false;
+        }
+        let Some(ticket) = self.engine.read(clock.now) else { return false };
+        self.reads.push_back((ticket, self.endpoint.begin_read()));
+        true
+    }
+
+    /// Answers the requests that waited for this.
+    fn readable(&mut self, clock: Clock, ticket: ReadTicket) {
+        self.lease();
+        while self.reads.front().is_some_and(|(asked, _)| *asked <= ticket)
+            && let Some((_, readers)) = self.reads.pop_front()
+        {
+            self.endpoint.readable(clock.now, &self.database, &readers);
         }
     }
 
@@ -351,6 +489,7 @@ impl<E: Engine> Node<E> {
                 return self.fail(format!("entry {index} of the log cannot be read: {error}; this version of the server cannot go on"));
             }
         };
+        self.lease();
         for command in &commands {
             let effects = self.database.apply(command);
             match self.mastery {
@@ -368,11 +507,11 @@ impl<E: Engine> Node<E> {
 
     fn begin_epoch(&mut self, clock: Clock, term: u64) {
         self.mastery = Mastery::Serving { term };
+        self.lease();
         self.endpoint.begin_epoch(clock.now, &self.database);
+        self.events.push_back(Event::Serving { epoch: self.database.epoch() });
         tracing::info!(epoch = self.database.epoch(), sessions = self.endpoint.len(), "serving");
-        for (via, from, datagram) in std::mem::take(&mut self.parked) {
-            self.endpoint.handle_datagram(clock.now, &self.database, &self.keys, (via, from), &datagram);
-        }
+        self.unpark(clock);
     }
 
     fn fail(&mut self, what: String) {

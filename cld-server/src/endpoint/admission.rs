@@ -8,9 +8,9 @@ use cldc_core::wire::{Code, Key, Op, Packet, Part};
 
 use super::extended::Extended;
 use super::limits::Refused;
-use super::refusals::Refusal;
+use super::refusals::{Refusal, What};
 use super::session::{Session, Stage};
-use super::{Endpoint, SocketId};
+use super::{Endpoint, Via};
 use crate::database::{Database, UserName};
 use crate::keys::Keys;
 
@@ -36,25 +36,38 @@ impl Endpoint {
         now: Instant,
         database: &Database,
         keys: &Keys,
-        (via, from): (SocketId, SocketAddr),
+        (via, from): (Via, SocketAddr),
         datagram: &[u8],
     ) {
+        let Some((user, packet)) = self.authentic(keys, datagram) else { return };
+        if self.closing && packet.part.op() != Some(Op::Ack) {
+            return;
+        }
+        // Without the lease, what is said of a session may be wrong by now. The client asks again.
+        if let Err(code) = self.admit(now, database, user, (via, from), &packet)
+            && self.is_leased(now)
+        {
+            self.refuse(now, user, (via, from), &packet, code);
+        }
+    }
+
+    /// The packet that a datagram is, if a known user has signed it.
+    pub(super) fn authentic<'a>(
+        &mut self,
+        keys: &Keys,
+        datagram: &'a [u8],
+    ) -> Option<(UserName, Packet<'a>)> {
         self.counters.received = self.counters.received.saturating_add(1);
         let Ok(packet) = Packet::parse(datagram) else {
             self.counters.malformed = self.counters.malformed.saturating_add(1);
-            return;
+            return None;
         };
         let known = UserName::new(packet.user).zip(key_of(keys, packet.user));
         let Some((user, _)) = known.filter(|(_, key)| packet.verify(key).is_ok()) else {
             self.counters.forged = self.counters.forged.saturating_add(1);
-            return;
+            return None;
         };
-        if self.closing && packet.part.op() != Some(Op::Ack) {
-            return;
-        }
-        if let Err(code) = self.admit(now, database, user, (via, from), &packet) {
-            self.refuse(now, user, (via, from), &packet, code);
-        }
+        Some((user, packet))
     }
 
     /// Gives a packet to its session. An error is a result to be sent outside the stream.
@@ -63,7 +76,7 @@ impl Endpoint {
         now: Instant,
         database: &Database,
         user: UserName,
-        (via, from): (SocketId, SocketAddr),
+        (via, from): (Via, SocketAddr),
         packet: &Packet<'_>,
     ) -> Result<(), Code> {
         // The packets that begin a stream have no rider.
@@ -112,7 +125,7 @@ impl Endpoint {
         now: Instant,
         database: &Database,
         user: UserName,
-        from: (SocketId, SocketAddr),
+        from: (Via, SocketAddr),
         packet: &Packet<'_>,
     ) -> Result<(), Code> {
         let Part::Only { xid, .. } = packet.part else { return Err(Code::SessInval) };
@@ -143,7 +156,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         user: UserName,
-        (via, to): (SocketId, SocketAddr),
+        (via, to): (Via, SocketAddr),
         packet: &Packet<'_>,
         code: Code,
     ) {
@@ -151,16 +164,17 @@ impl Endpoint {
         if op == Op::Ack {
             return;
         }
-        let (sid, number) = (packet.sid, packet.number);
-        self.queue_refusal(now, Refusal { via, to, sid, user, op, xid, number, code, cookie: None });
+        let (sid, number, what) = (packet.sid, packet.number, What::Result(code));
+        self.queue_refusal(now, Refusal { via, to, sid, user, op, xid, number, what });
     }
 
     /// Queues a result outside the stream, if the limit allows it.
     pub(super) fn queue_refusal(&mut self, now: Instant, refusal: Refusal) {
-        let (count, limit) = if refusal.is_challenge() {
-            (&mut self.counters.challenges, Refused::ChallengesPerSecond)
-        } else {
-            (&mut self.counters.refusals, Refused::RefusalsPerSecond)
+        let counters = &mut self.counters;
+        let (count, limit) = match refusal.what {
+            What::Result(_) => (&mut counters.refusals, Refused::RefusalsPerSecond),
+            What::Challenge(_) => (&mut counters.challenges, Refused::ChallengesPerSecond),
+            What::NotMaster(_) => (&mut counters.redirects, Refused::ChallengesPerSecond),
         };
         if self.refusals.push(now, refusal) {
             *count = count.saturating_add(1);

@@ -280,6 +280,10 @@ impl Session {
     /// A loose packet: a NOP that keeps the session alive is answered at once, outside the stream.
     fn kept_alive(&mut self, cx: &mut Context<'_>, packet: &Packet<'_>) {
         let Part::Only { xid, op: Op::Nop } = packet.part else { return };
+        if !cx.leased {
+            // Another server may be the master, and have ended the session. The client asks again.
+            return;
+        }
         let Some(extended) = &mut self.extended else { return };
         let number = packet.number;
         let distance = extended.keepalive.map_or(1, |last| ahead(number, last));

@@ -102,6 +102,10 @@ pub(super) struct Jobs {
     queue: VecDeque<Job>,
     /// How many of the first ones, all of them commands, are on their way through the log.
     handed: usize,
+    /// How many were ever taken; up to which of them the state is being made sure of, and is known to be new enough.
+    taken: u64,
+    asked: u64,
+    readable: u64,
 }
 
 impl Jobs {
@@ -115,18 +119,48 @@ impl Jobs {
 
     pub(super) fn push(&mut self, job: Job) {
         self.queue.push_back(job);
+        self.taken = self.taken.saturating_add(1);
     }
 
     pub(super) fn clear(&mut self) {
-        *self = Self::default();
+        // The numbers go on: a read that was begun for the requests before must not count for later ones.
+        let taken = self.taken;
+        *self = Self { taken, asked: taken, readable: taken, ..Self::default() };
     }
 
-    /// Takes out the oldest request if it needs no log.
-    pub(super) fn next_answer(&mut self) -> Option<Job> {
+    /// Takes out the oldest request if it needs no log, and the state is new enough: `leased`, or made sure of after it
+    /// had come. Every answer counts for the client as a renewal of its lease, also one that says the same always.
+    pub(super) fn next_answer(&mut self, leased: bool) -> Option<Job> {
         match self.queue.front()? {
             Job::Command { .. } => None,
-            Job::Read { .. } | Job::Say { .. } => self.take_front(),
+            Job::Read { .. } | Job::Say { .. } if leased || self.first() <= self.readable => {
+                self.take_front()
+            }
+            Job::Read { .. } | Job::Say { .. } => None,
         }
+    }
+
+    /// Whether the oldest request waits for a state that is new enough, and nobody makes sure of it yet.
+    pub(super) fn waits_to_read(&self) -> bool {
+        let reads = matches!(self.queue.front(), Some(Job::Read { .. } | Job::Say { .. }));
+        reads && self.first() > self.readable.max(self.asked)
+    }
+
+    /// The state is being made sure of for all requests up to the one that this gives.
+    pub(super) const fn ask(&mut self) -> u64 {
+        self.asked = self.taken;
+        self.taken
+    }
+
+    /// The state is new enough for all requests up to this one.
+    pub(super) fn readable(&mut self, last: u64) {
+        self.readable = self.readable.max(last);
+    }
+
+    /// The count of the oldest request.
+    fn first(&self) -> u64 {
+        let later = self.queue.len().saturating_sub(1);
+        self.taken.saturating_sub(u64::try_from(later).unwrap_or(u64::MAX))
     }
 
     /// The command to go to the log next: all those before it went there.

@@ -27,7 +27,7 @@ pub struct QueueLimits {
     pub unproved: usize,
     /// Results outside the streams (SESS_INVAL, SESS_EXISTS) in a second.
     pub refusals_per_second: u32,
-    /// Challenges and hints in a second. After a restart all clients need one, and strangers with recordings must not
+    /// Challenges, hints and NOT_MASTER in a second. After a restart all clients need one, and strangers with recordings must not
     /// keep them from it for long; they are shorter than what they answer.
     pub challenges_per_second: u32,
 }
@@ -154,6 +154,8 @@ pub struct Counters {
     pub resumed: u64,
     /// Challenges to clients that want to resume, and hints that they should.
     pub challenges: u64,
+    /// Packets answered by NOT_MASTER.
+    pub redirects: u64,
     /// Requests to keep a session alive, outside its stream.
     pub keepalives: u64,
     /// Packets of extended sessions that acknowledge another stream than the present one, or none.

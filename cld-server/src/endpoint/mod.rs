@@ -4,7 +4,8 @@
 //! go out ([`Endpoint::next_action`]) and come back applied ([`Endpoint::applied`]), and only then are answered; reads are
 //! answered from the [`Database`]. It knows nothing of consensus and disks, and has no clock, sockets or threads.
 //!
-//! - `admission`: which packets get to a session; `refusals`: results for those that do not;
+//! - `admission`: which packets get to a session; `refusals`: results for those that do not; `redirect`: what a server
+//!   says that is not the master;
 //! - `session`: one session's stages, lease and deadlines; `incoming`: its packets that arrive; `jobs`: the order of its
 //!   requests; `answers`, `outbox`, `content`: what its client is told; `recover`: how it goes on after a restart;
 //! - `extended`: what sessions of our clients have beyond; `resume`: how they go on elsewhere, or after a restart;
@@ -20,6 +21,7 @@ mod jobs;
 mod limits;
 mod outbox;
 mod recover;
+mod redirect;
 mod refusals;
 mod resume;
 mod schedule;
@@ -40,7 +42,7 @@ use crate::database::{Action, Database, Effects, UserName};
 use crate::keys::Keys;
 use admission::key_of;
 use limits::{Refused, Users};
-use refusals::{Refusal, Refusals};
+use refusals::{Refusal, Refusals, What};
 use resume::Secret;
 use schedule::Schedule;
 use session::{Context, Session, Stage};
@@ -49,11 +51,25 @@ use session::{Context, Session, Stage};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SocketId(pub u16);
 
-/// A datagram to be sent: the first `len` bytes of the buffer that [`Endpoint::poll_transmit`] filled.
+/// Which way a datagram of a client came, and the answers go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Transmit {
-    /// The socket to send it through.
-    pub via: SocketId,
+pub enum Via {
+    /// By one of the server's own sockets.
+    Socket(SocketId),
+    /// By another server of the cell, which passes on what plain clients say.
+    Relay {
+        /// That server.
+        peer: u64,
+        /// Its socket.
+        socket: SocketId,
+    },
+}
+
+/// A datagram to be sent: the first `len` bytes of the buffer that was filled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Transmit<V = SocketId> {
+    /// The way to send it.
+    pub via: V,
     /// Where to.
     pub to: SocketAddr,
     /// Its length in bytes.
@@ -84,10 +100,15 @@ impl EndpointConfig {
         self.client_addresses.iter().copied().chain(bound)
     }
 
-    fn socket_for(&self, peer: SocketAddr) -> Option<SocketId> {
-        self.sockets.iter().find(|(_, local)| local.is_ipv4() == peer.is_ipv4()).map(|&(id, _)| id)
+    fn socket_for(&self, peer: SocketAddr) -> Option<Via> {
+        let socket = self.sockets.iter().find(|(_, local)| local.is_ipv4() == peer.is_ipv4());
+        socket.map(|&(id, _)| Via::Socket(id))
     }
 }
+
+/// Requests that wait for a state that is new enough: of each session, all up to one.
+#[derive(Debug)]
+pub struct Readers(Vec<(u64, u64)>);
 
 /// The sessions of a master.
 #[derive(Debug)]
@@ -102,6 +123,8 @@ pub struct Endpoint {
     refusals: Refusals,
     counters: Counters,
     closing: bool,
+    /// Until when the replicated state here is the newest.
+    lease: Option<Instant>,
 }
 
 impl Endpoint {
@@ -121,6 +144,7 @@ impl Endpoint {
             refusals,
             counters: Counters::default(),
             closing: false,
+            lease: None,
         }
     }
 
@@ -144,6 +168,51 @@ impl Endpoint {
         self.sessions.clear();
         self.schedule = Schedule::default();
         self.users = Users::default();
+    }
+
+    /// Until when no other server can be the master. Without the lease, nothing leaves that the replicated state decides,
+    /// but the answers to commands that are applied: clients repeat what is dropped, and reads wait for
+    /// [`Endpoint::readable`].
+    pub const fn set_lease(&mut self, until: Option<Instant>) {
+        self.lease = until;
+    }
+
+    /// Where the cell's servers may be reached by clients.
+    pub fn set_servers(&mut self, addresses: Vec<SocketAddr>) {
+        self.config.client_addresses = addresses;
+    }
+
+    /// Whether requests wait to be answered from the state that is the newest by now.
+    #[must_use]
+    pub fn has_readers(&self) -> bool {
+        self.schedule.has_readers()
+    }
+
+    /// The requests that wait to be answered from the newest state. Once all that was committed before this call is
+    /// applied, [`Endpoint::readable`] answers them.
+    pub fn begin_read(&mut self) -> Readers {
+        let mut readers = Vec::new();
+        for sid in self.schedule.take_readers() {
+            if let Some(session) = self.sessions.get_mut(&sid) {
+                session.filed.reading = false;
+                readers.push((sid, session.jobs.ask()));
+            }
+        }
+        Readers(readers)
+    }
+
+    /// The state is as new as it was when these requests had come: answers them.
+    pub fn readable(&mut self, now: Instant, database: &Database, readers: &Readers) {
+        for &(sid, last) in &readers.0 {
+            self.with(now, database, sid, |session, cx| {
+                session.jobs.readable(last);
+                session.proceed(cx);
+            });
+        }
+    }
+
+    fn is_leased(&self, now: Instant) -> bool {
+        self.lease.is_some_and(|until| now < until)
     }
 
     /// Takes no more requests; what is taken is still answered.
@@ -217,7 +286,8 @@ impl Endpoint {
                 });
                 if let Some((code, (via, to, number))) = refused.flatten() {
                     let (sid, user, xid, op) = (*sid, *user, *xid, Op::NewSess);
-                    let refusal = Refusal { via, to, sid, user, op, xid, number, code, cookie: None };
+                    let what = What::Result(code);
+                    let refusal = Refusal { via, to, sid, user, op, xid, number, what };
                     self.queue_refusal(now, refusal);
                 }
             }
@@ -252,14 +322,14 @@ impl Endpoint {
         database: &Database,
         keys: &Keys,
         buffer: &mut [u8],
-    ) -> Option<Transmit> {
+    ) -> Option<Transmit<Via>> {
         let transmit =
             self.poll_refusal(keys, buffer).or_else(|| self.poll_session(now, database, keys, buffer))?;
         self.counters.sent = self.counters.sent.saturating_add(1);
         Some(transmit)
     }
 
-    fn poll_refusal(&mut self, keys: &Keys, buffer: &mut [u8]) -> Option<Transmit> {
+    fn poll_refusal(&mut self, keys: &Keys, buffer: &mut [u8]) -> Option<Transmit<Via>> {
         loop {
             let refusal = self.refusals.pop()?;
             let Some(key) = key_of(keys, refusal.user.as_bytes()) else { continue };
@@ -277,7 +347,7 @@ impl Endpoint {
         database: &Database,
         keys: &Keys,
         buffer: &mut [u8],
-    ) -> Option<Transmit> {
+    ) -> Option<Transmit<Via>> {
         loop {
             let sid = self.schedule.next_ready()?;
             if let Some(session) = self.sessions.get_mut(&sid) {
@@ -301,9 +371,11 @@ impl Endpoint {
         sid: u64,
         step: impl FnOnce(&mut Session, &mut Context<'_>) -> R,
     ) -> Option<R> {
+        let leased = self.is_leased(now);
         let session = self.sessions.get_mut(&sid)?;
         let mut cx = Context {
             now,
+            leased,
             database,
             config: &self.config,
             rng: &mut self.rng,
@@ -319,6 +391,7 @@ impl Endpoint {
         let user = self.users.of(&user);
         Context {
             now,
+            leased: self.is_leased(now),
             database,
             config: &self.config,
             rng: &mut self.rng,

@@ -6,10 +6,11 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use cldc_core::time::{Duration, Instant};
+use cldc_core::wire::extended::Master;
 use cldc_core::wire::limits::PIECE;
-use cldc_core::wire::{Answer, Code, Full, Op, Part, Seal};
+use cldc_core::wire::{Answer, Code, Full, Op, Part, Seal, Writer};
 
-use super::SocketId;
+use super::Via;
 use super::content::Content;
 use super::limits::QueueLimits;
 use crate::database::UserName;
@@ -20,7 +21,7 @@ const WAITING: usize = 64;
 /// A result outside the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Refusal {
-    pub(super) via: SocketId,
+    pub(super) via: Via,
     pub(super) to: SocketAddr,
     pub(super) sid: u64,
     pub(super) user: UserName,
@@ -28,9 +29,18 @@ pub(super) struct Refusal {
     pub(super) op: Op,
     pub(super) xid: u64,
     pub(super) number: u64,
-    pub(super) code: Code,
-    /// With CHALLENGE: what the client must send back.
-    pub(super) cookie: Option<u64>,
+    pub(super) what: What,
+}
+
+/// What is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum What {
+    /// A result.
+    Result(Code),
+    /// That the client should resume its session, and what it must send back when it does.
+    Challenge(Option<u64>),
+    /// Who the master is.
+    NotMaster(Master),
 }
 
 /// How many may leave in this second.
@@ -47,16 +57,20 @@ impl Budget {
 }
 
 impl Refusal {
-    /// Whether it asks the client to resume its session.
-    pub(super) fn is_challenge(&self) -> bool {
-        self.code == Code::Challenge
-    }
-
     /// Writes the packet; its length. `xid` is for the header.
     pub(super) fn emit(&self, seal: &Seal<'_>, xid: u64, buffer: &mut [u8]) -> Result<usize, Full> {
-        let Self { op, number, code, cookie, .. } = *self;
-        let answer = Answer::Done { op, xid: self.xid, code };
-        let content = Content::with(&answer, |out| cookie.map_or(Ok(()), |cookie| out.u64(cookie)))?;
+        let Self { op, number, .. } = *self;
+        let done = |code| Answer::Done { op, xid: self.xid, code };
+        let (op, content) = match self.what {
+            What::Result(code) => (op, Content::of(&done(code))?),
+            What::Challenge(cookie) => {
+                let cookie = |out: &mut Writer<'_>| cookie.map_or(Ok(()), |cookie| out.u64(cookie));
+                (op, Content::with(&done(Code::Challenge), cookie)?)
+            }
+            What::NotMaster(master) => {
+                (Op::NotMaster, Content::with(&Answer::NotMaster, |out| master.emit(out))?)
+            }
+        };
         let mut piece = [0; PIECE];
         let piece = content.piece(&(0..content.len()), &mut piece)?;
         seal.emit(Part::Only { xid, op }, number, piece, buffer)
@@ -89,7 +103,10 @@ impl Refusals {
             self.results.left = self.results.per_second;
             self.challenges.left = self.challenges.per_second;
         }
-        let budget = if refusal.is_challenge() { &mut self.challenges } else { &mut self.results };
+        let budget = match refusal.what {
+            What::Result(_) => &mut self.results,
+            What::Challenge(_) | What::NotMaster(_) => &mut self.challenges,
+        };
         if budget.left == 0 || self.waiting.len() >= WAITING {
             return false;
         }

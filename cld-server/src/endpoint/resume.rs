@@ -20,9 +20,9 @@ use super::content::{Content, success};
 use super::extended::{Extended, packet_size};
 use super::jobs::{Job, Jobs, Read};
 use super::outbox::Kind;
-use super::refusals::Refusal;
+use super::refusals::{Refusal, What};
 use super::session::{Context, Filed, Session, Stage};
-use super::{Endpoint, SocketId};
+use super::{Endpoint, Via};
 use crate::database::{self, Database, Handle, Reply, UserName};
 
 /// So many hints a client gets unasked after a restart.
@@ -71,7 +71,7 @@ impl Endpoint {
         now: Instant,
         database: &Database,
         user: UserName,
-        (via, from): (SocketId, SocketAddr),
+        (via, from): (Via, SocketAddr),
         packet: &Packet<'_>,
     ) -> Result<(), Code> {
         let found = self.sessions.get(&packet.sid).filter(|session| session.user == user);
@@ -94,6 +94,10 @@ impl Endpoint {
             self.challenge(now, user, (via, from), packet, Some(cookie));
             return Ok(());
         }
+        if !self.is_leased(now) {
+            // What stands would be told from a state that may be old. The client asks again.
+            return Ok(());
+        }
         let resumed = self
             .with(now, database, packet.sid, |session, cx| session.resume(cx, (via, from), packet, &resume));
         resumed.unwrap_or(Err(Code::SessInval))
@@ -105,7 +109,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         user: UserName,
-        from: (SocketId, SocketAddr),
+        from: (Via, SocketAddr),
         packet: &Packet<'_>,
     ) {
         if packet.part.op() != Some(Op::Ack) && packet.size() >= packet_size(&user, RESULT) {
@@ -117,7 +121,7 @@ impl Endpoint {
         &mut self,
         now: Instant,
         user: UserName,
-        (via, to): (SocketId, SocketAddr),
+        (via, to): (Via, SocketAddr),
         packet: &Packet<'_>,
         cookie: Option<u64>,
     ) {
@@ -125,8 +129,8 @@ impl Endpoint {
             Part::Only { xid, .. } | Part::First { xid, .. } => xid,
             Part::Middle | Part::Last => 0,
         };
-        let (sid, number, code) = (packet.sid, packet.number, Code::Challenge);
-        self.queue_refusal(now, Refusal { via, to, sid, user, op: Op::Resume, xid, number, code, cookie });
+        let (sid, number, what) = (packet.sid, packet.number, What::Challenge(cookie));
+        self.queue_refusal(now, Refusal { via, to, sid, user, op: Op::Resume, xid, number, what });
     }
 }
 
@@ -216,7 +220,7 @@ impl Session {
     fn resume(
         &mut self,
         cx: &mut Context<'_>,
-        (via, from): (SocketId, SocketAddr),
+        (via, from): (Via, SocketAddr),
         packet: &Packet<'_>,
         resume: &Resume,
     ) -> Result<(), Code> {

@@ -15,6 +15,8 @@ pub(super) struct Schedule {
     deadlines: BTreeSet<(Instant, u64)>,
     ready: VecDeque<u64>,
     acting: VecDeque<u64>,
+    /// With requests that wait for the newest state.
+    reading: VecDeque<u64>,
 }
 
 impl Schedule {
@@ -37,9 +39,13 @@ impl Schedule {
         if acting && !before.acting {
             self.acting.push_back(sid);
         }
+        let reading = before.reading || session.jobs.waits_to_read();
+        if reading && !before.reading {
+            self.reading.push_back(sid);
+        }
         let usage = session.usage();
         users.change(session.user, before.usage, usage);
-        session.filed = Filed { deadline, ready, acting, usage };
+        session.filed = Filed { deadline, ready, acting, reading, usage };
     }
 
     /// Forgets a session.
@@ -52,6 +58,9 @@ impl Schedule {
         }
         if session.filed.acting {
             self.acting.retain(|&sid| sid != session.sid);
+        }
+        if session.filed.reading {
+            self.reading.retain(|&sid| sid != session.sid);
         }
         users.change(session.user, session.filed.usage, super::limits::Usage::default());
     }
@@ -79,6 +88,16 @@ impl Schedule {
     /// Takes out the session that has a command for the log.
     pub(super) fn pop_acting(&mut self) -> Option<u64> {
         self.acting.pop_front()
+    }
+
+    /// Whether sessions have requests that wait for the newest state.
+    pub(super) fn has_readers(&self) -> bool {
+        !self.reading.is_empty()
+    }
+
+    /// Takes these sessions out.
+    pub(super) fn take_readers(&mut self) -> VecDeque<u64> {
+        std::mem::take(&mut self.reading)
     }
 
     /// Whether no session has a command for the log.

@@ -17,7 +17,7 @@ use super::jobs::{Job, Jobs};
 use super::limits::{Counters, Refused, Usage};
 use super::outbox::{Acknowledged, Kind, Outbox};
 use super::recover::Recovered;
-use super::{EndpointConfig, SocketId, Transmit};
+use super::{EndpointConfig, Transmit, Via};
 use crate::database::{Action, Database, Notice, REPLIES_MAX, Reply, UserName, Write};
 use crate::keys::Keys;
 
@@ -27,6 +27,8 @@ const HELD_PIECE: usize = 2048;
 /// What a session needs of its surroundings to take a step.
 pub(super) struct Context<'a> {
     pub(super) now: Instant,
+    /// Whether the database is the newest state: the master lease stands.
+    pub(super) leased: bool,
     pub(super) database: &'a Database,
     pub(super) config: &'a EndpointConfig,
     pub(super) rng: &'a mut Rng,
@@ -64,6 +66,7 @@ pub(super) struct Filed {
     pub(super) deadline: Option<Instant>,
     pub(super) ready: bool,
     pub(super) acting: bool,
+    pub(super) reading: bool,
     pub(super) usage: Usage,
 }
 
@@ -78,8 +81,8 @@ pub(super) struct Session {
     pub(super) extended: Option<Box<Extended>>,
     /// The request id and the number of its NEW_SESS.
     pub(super) opened: (u64, u64),
-    /// The socket and address to answer by: those of the last packet.
-    pub(super) via: Option<SocketId>,
+    /// The way and the address to answer by: those of the last packet.
+    pub(super) via: Option<Via>,
     pub(super) to: SocketAddr,
     pub(super) stage: Stage,
     pub(super) incoming: Receiver<Bytes<MAX_MESSAGE>, List<Early<Bytes<HELD_PIECE>>>>,
@@ -100,7 +103,7 @@ impl Session {
         cx: &Context<'_>,
         sid: u64,
         user: UserName,
-        from: (SocketId, SocketAddr),
+        from: (Via, SocketAddr),
         opened: (u64, u64),
         extended: Option<Extended>,
     ) -> Self {
@@ -227,7 +230,7 @@ impl Session {
             return;
         }
         loop {
-            while let Some(job) = self.jobs.next_answer() {
+            while let Some(job) = self.jobs.next_answer(cx.leased) {
                 self.answer(cx, &job);
             }
             if let Some(message) = self.incoming.message() {
@@ -425,7 +428,12 @@ impl Session {
     }
 
     /// Writes the next packet that may leave now.
-    pub(super) fn poll_transmit(&mut self, now: Instant, keys: &Keys, buffer: &mut [u8]) -> Option<Transmit> {
+    pub(super) fn poll_transmit(
+        &mut self,
+        now: Instant,
+        keys: &Keys,
+        buffer: &mut [u8],
+    ) -> Option<Transmit<Via>> {
         let via = self.via.filter(|_| self.speaks())?;
         // A user who was removed is told nothing any more; the session ends with its lease.
         let key = key_of(keys, self.user.as_bytes())?;

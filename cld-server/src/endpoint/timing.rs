@@ -71,7 +71,7 @@ impl Default for Timing {
             settle_old: Duration::from_secs(60),
             settle_crowd: Duration::from_secs(1),
             linger: Duration::from_secs(30),
-            tick: Duration::from_millis(100),
+            tick: Duration::from_millis(50),
         }
     }
 }

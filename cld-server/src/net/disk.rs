@@ -1,5 +1,7 @@
-//! The disk threads: one for the log, which does its jobs in order, and one that writes snapshot files beside it, so
-//! that they never hold up a commit.
+//! The disk threads: one for the log, which does its jobs in order, and one for snapshot files beside it ([`snapshots`]),
+//! so that they never hold up a commit.
+//!
+//! [`snapshots`]: super::snapshots
 
 use std::io;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -8,9 +10,9 @@ use std::thread;
 use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
-use crate::database::{Database, Snapshot};
+use super::snapshots::SnapshotThread;
 use crate::node::{DiskDone, DiskJob};
-use crate::storage::{LogStore, LogWrite, SnapshotPoint, SnapshotRecord, Snapshots, Store};
+use crate::storage::{LogStore, LogWrite, SnapshotRecord, Store};
 
 /// The most jobs that are under way. Further ones wait in the node.
 const MAX_JOBS: usize = 64;
@@ -19,7 +21,7 @@ const MAX_JOBS: usize = 64;
 #[derive(Debug)]
 pub(super) struct DiskThreads {
     log: SyncSender<LogJob>,
-    snapshots: SyncSender<SnapshotJob>,
+    snapshots: SyncSender<DiskJob>,
     finished: mpsc::Receiver<Finished>,
     under_way: usize,
     /// Ends when the log is closed.
@@ -30,12 +32,6 @@ pub(super) struct DiskThreads {
 enum LogJob {
     Append { ticket: u64, write: LogWrite },
     RecordSnapshot { record: SnapshotRecord, trim_through: u64 },
-}
-
-#[derive(Debug)]
-struct SnapshotJob {
-    point: SnapshotPoint,
-    database: Box<Database>,
 }
 
 /// What became of one or several jobs.
@@ -64,7 +60,7 @@ impl DiskThreads {
         let reporter = Reporter(report);
         thread::Builder::new()
             .name("cld-snapshot".to_owned())
-            .spawn(move || write_snapshots(&files, &snapshot_jobs, &reporter))?;
+            .spawn(move || run_snapshots(SnapshotThread::new(files), &snapshot_jobs, &reporter))?;
         Ok(Self { log, snapshots, finished, under_way: 0, closed })
     }
 
@@ -80,9 +76,7 @@ impl DiskThreads {
             DiskJob::RecordSnapshot { record, trim_through } => {
                 self.log.try_send(LogJob::RecordSnapshot { record, trim_through }).is_ok()
             }
-            DiskJob::Snapshot { point, database } => {
-                self.snapshots.try_send(SnapshotJob { point, database }).is_ok()
-            }
+            job => self.snapshots.try_send(job).is_ok(),
         };
         // A thread that takes none has failed, and its failure is among the finished.
         self.under_way += usize::from(taken);
@@ -185,28 +179,16 @@ impl LogThread {
     }
 }
 
-fn write_snapshots(files: &Snapshots, jobs: &Receiver<SnapshotJob>, report: &Reporter) {
-    while let Ok(SnapshotJob { point, database }) = jobs.recv() {
-        let write = || {
-            let mut writer = files.create(point)?;
-            for chunk in Snapshot::encode(&database) {
-                writer.write_chunk(&chunk)?;
-            }
-            writer.finish()
-        };
-        let done = match write() {
-            Ok(record) => DiskDone::SnapshotWritten { record },
-            Err(error) => {
-                failed(format_args!("{error}; make room or mend the disk, then start the server again"))
-            }
-        };
+fn run_snapshots(mut thread: SnapshotThread, jobs: &Receiver<DiskJob>, report: &Reporter) {
+    while let Ok(job) = jobs.recv() {
+        let done = thread.perform(job);
         if !report.send(Finished { done, jobs: 1 }) {
             return;
         }
     }
 }
 
-fn failed(what: impl ToString) -> DiskDone {
+pub(super) fn failed(what: impl ToString) -> DiskDone {
     DiskDone::Failed { what: what.to_string() }
 }
 
@@ -238,6 +220,7 @@ mod tests {
     use super::*;
     use crate::storage::{
         Configuration, Disk, DiskFile, HardState, Identity, LogEntry, LogPosition, OpenMode, OsDisk,
+        SnapshotPoint,
     };
 
     const CELL: OpenMode = OpenMode::NewCell(Identity { node: NonZeroU64::MIN, cell: 1 });

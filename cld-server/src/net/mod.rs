@@ -8,6 +8,7 @@ mod disk;
 mod recover;
 mod server;
 mod signals;
+mod snapshots;
 mod sockets;
 
 use std::io;

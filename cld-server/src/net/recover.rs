@@ -29,8 +29,7 @@ pub(super) fn recover(directory: &Path, cell: Option<u128>) -> Result<(Start, St
         None => Database::new(),
         Some(reader) => {
             let file = reader.path().to_owned();
-            Snapshot::decode(Chunks { reader, chunk: Vec::new(), taken: 0 })
-                .map_err(|source| RecoverError::Snapshot { file, source })?
+            decode(reader).map_err(|source| RecoverError::Snapshot { file, source })?
         }
     };
     info!(
@@ -65,6 +64,11 @@ pub(crate) fn fresh_identity() -> Result<Identity, getrandom::Error> {
     let node = NonZeroU64::new(getrandom::u64()?).unwrap_or(NonZeroU64::MIN);
     let cell = u128::from(getrandom::u64()?) << 64 | u128::from(getrandom::u64()?);
     Ok(Identity { node, cell })
+}
+
+/// What a snapshot file holds.
+pub(super) fn decode(reader: SnapshotReader) -> Result<Database, DecodeError> {
+    Snapshot::decode(Chunks { reader, chunk: Vec::new(), taken: 0 })
 }
 
 /// A snapshot file's chunks as one stream.

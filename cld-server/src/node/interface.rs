@@ -7,9 +7,10 @@ use cldc_core::time::Instant;
 use crate::database::{Database, Limits, Totals};
 use crate::endpoint::{Counters, QueueLimits, SocketId, Timing};
 use crate::replica;
-use crate::storage::{Identity, LogImage, LogWrite, SnapshotPoint, SnapshotRecord};
+use crate::storage::{Configuration, Identity, LogImage, LogWrite, SnapshotPoint, SnapshotRecord};
 
-/// The time.
+/// The time. It must be read *after* what is handed in with it came: a datagram that was received after the clock was read
+/// could be answered under a lease that is over by then.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Clock {
     /// On a clock that never goes back and counts while the machine is suspended. Every deadline goes by it.
@@ -87,6 +88,48 @@ pub enum DiskJob {
         /// The last entry to be trimmed.
         trim_through: u64,
     },
+    /// Read a part of a recorded snapshot's file ([`Snapshots::source`](crate::storage::Snapshots::source)), to be sent to
+    /// another server. The file stays open for the transfer: a newer snapshot may take its place meanwhile.
+    ReadSnapshot {
+        /// The transfer.
+        transfer: u64,
+        /// The snapshot's index.
+        index: u64,
+        /// Where the part begins.
+        offset: u64,
+        /// Its length.
+        length: usize,
+    },
+    /// No more will be read for this transfer.
+    EndRead {
+        /// The transfer.
+        transfer: u64,
+    },
+    /// Begin the copy of another server's snapshot ([`Snapshots::copy`](crate::storage::Snapshots::copy)), in the place of
+    /// the copy before.
+    BeginCopy {
+        /// Counts copies.
+        copy: u64,
+        /// What the file must be in the end.
+        record: SnapshotRecord,
+    },
+    /// Append to the copy.
+    WriteCopy {
+        /// The copy.
+        copy: u64,
+        /// The next part.
+        bytes: Vec<u8>,
+    },
+    /// Complete the copy, durably, verify it, and decode it.
+    FinishCopy {
+        /// The copy.
+        copy: u64,
+    },
+    /// Give the copy up.
+    DropCopy {
+        /// The copy.
+        copy: u64,
+    },
 }
 
 /// What became of a [`DiskJob`].
@@ -109,11 +152,49 @@ pub enum DiskDone {
         /// The last entry trimmed.
         trim_through: u64,
     },
+    /// A part of a snapshot was read, or why not.
+    SnapshotRead {
+        /// The transfer.
+        transfer: u64,
+        /// The part, as long as was asked for.
+        bytes: Result<Vec<u8>, String>,
+    },
+    /// A part of a copy was written, or why not.
+    CopyWritten {
+        /// The copy.
+        copy: u64,
+        /// Why it was not.
+        result: Result<(), String>,
+    },
+    /// The copy is durable and what it must be, or why not.
+    CopyFinished {
+        /// The copy.
+        copy: u64,
+        /// What it holds.
+        database: Result<Box<Database>, String>,
+    },
+    /// [`DiskJob::EndRead`], [`DiskJob::BeginCopy`] or [`DiskJob::DropCopy`] was taken note of. If a copy could not be
+    /// begun, that is told when it is written to.
+    Noted,
     /// A job failed. That is the end: nobody knows what is on the disk.
     Failed {
         /// What failed, in words for the operator.
         what: String,
     },
+}
+
+/// Something that the shell may want to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The members are others, or are reached elsewhere: see [`Node::members`](super::Node::members).
+    MembersChanged(Configuration),
+    /// This server is the master, and answers.
+    Serving {
+        /// Its epoch.
+        epoch: u64,
+    },
+    /// This server is not the master any more. Changes of the members that it was asked for may be made or not.
+    Deposed,
 }
 
 /// Where a node stands.
@@ -135,4 +216,27 @@ pub struct Status {
     pub lost: u64,
     /// The index of the last snapshot taken since the start.
     pub snapshot: Option<u64>,
+    /// The other servers to which there is a link.
+    pub links: Vec<u64>,
+    /// Until when the master lease lasts, if this server has it.
+    pub lease_until: Option<Instant>,
+    /// What was counted of the other servers.
+    pub peers: PeerCounters,
+}
+
+/// What a node has counted of the other servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerCounters {
+    /// Messages that could not be read.
+    pub malformed: u64,
+    /// Messages that the consensus engine refused.
+    pub refused: u64,
+    /// Datagrams of plain clients passed on to the master, or from it.
+    pub relayed: u64,
+    /// Such datagrams that were dropped: there was no room, or no longer a way.
+    pub relays_dropped: u64,
+    /// Snapshots sent to others, whole.
+    pub snapshots_sent: u64,
+    /// Snapshots of others that took the place of the state here.
+    pub snapshots_restored: u64,
 }

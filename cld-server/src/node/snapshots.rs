@@ -13,12 +13,14 @@ pub(super) struct Snapshots {
     bytes: u64,
     /// One is being written or recorded.
     busy: bool,
+    /// Another server needs one.
+    wanted: bool,
     last: Option<u64>,
 }
 
 impl Snapshots {
     pub(super) const fn new(policy: SnapshotPolicy) -> Self {
-        Self { policy, entries: 0, bytes: 0, busy: false, last: None }
+        Self { policy, entries: 0, bytes: 0, busy: false, wanted: false, last: None }
     }
 
     /// An entry of `len` bytes was applied.
@@ -27,13 +29,23 @@ impl Snapshots {
         self.bytes = self.bytes.saturating_add(len as u64);
     }
 
+    /// Another server needs a snapshot of now.
+    pub(super) const fn want(&mut self) {
+        self.wanted = true;
+    }
+
+    /// The state is that of another server's snapshot.
+    pub(super) const fn restored(&mut self) {
+        (self.entries, self.bytes) = (0, 0);
+    }
+
     /// Begins a snapshot if it is time. All that the engine gave out must be applied.
     pub(super) fn begin(&mut self, engine: &impl Engine, database: &Database) -> Option<DiskJob> {
         let due = self.entries >= self.policy.entries || self.bytes >= self.policy.bytes;
-        if self.busy || self.entries == 0 || !due {
+        if self.busy || !(self.wanted || (due && self.entries > 0)) {
             return None;
         }
-        (self.entries, self.bytes, self.busy) = (0, 0, true);
+        (self.entries, self.bytes, self.busy, self.wanted) = (0, 0, true, false);
         Some(DiskJob::Snapshot { point: engine.snapshot_point(), database: Box::new(database.clone()) })
     }
 

@@ -12,8 +12,8 @@ pub const MAX_MESSAGE: usize = MAX_ENTRY_SIZE + (64 << 10);
 /// The longest part of a snapshot in one frame, in bytes. The frame fits into one record.
 pub const MAX_CHUNK: usize = 60 << 10;
 
-/// The longest description of where a snapshot stands, in bytes.
-pub const MAX_POINT: usize = 1024;
+/// The longest description of where a snapshot stands, in bytes: room for all members that a cell may have.
+pub const MAX_POINT: usize = 4096;
 
 /// The longest datagram that is passed on, in bytes: what UDP can carry.
 pub const MAX_DATAGRAM: usize = 65_535;

@@ -32,5 +32,5 @@ pub use log::{
 };
 pub use open::{OpenError, OpenMode};
 pub use recover::Recovered;
-pub use snapshot::{SnapshotError, SnapshotReader, SnapshotWriter, Snapshots};
+pub use snapshot::{SnapshotCopy, SnapshotError, SnapshotReader, SnapshotSource, SnapshotWriter, Snapshots};
 pub use store::Store;

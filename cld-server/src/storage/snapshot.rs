@@ -113,6 +113,32 @@ impl Snapshots {
         self.begin(format!("{}{RECEIVED}", file_name(point.at.index)), point)
     }
 
+    /// The file of the snapshot as of this index, to be sent to another server as it is.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Missing`], or the disk's.
+    pub fn source(&self, index: u64) -> Result<SnapshotSource, SnapshotError> {
+        let path = self.disk.location().join(file_name(index));
+        match self.disk.open(&file_name(index)) {
+            Ok(file) => Ok(SnapshotSource { file, path }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(SnapshotError::Missing { file: path })
+            }
+            Err(source) => Err(SnapshotError::Disk { file: path, source }),
+        }
+    }
+
+    /// Begins the copy of another server's snapshot, to which the bytes of that server's [`SnapshotSource`] are to be
+    /// written. It has a temporary name until [`SnapshotCopy::finish`]; see also [`Self::receive`].
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn copy(&self, record: SnapshotRecord) -> Result<SnapshotCopy, SnapshotError> {
+        let name = format!("{}{RECEIVED}", file_name(record.point.at.index));
+        let writer = self.open_writer(name, record.point.clone())?;
+        Ok(SnapshotCopy { writer, record, cell: self.cell })
+    }
+
     /// Gives the received snapshot of this index its final name, durably, if there is one.
     pub(super) fn adopt(&self, index: u64) -> io::Result<()> {
         let name = file_name(index);
@@ -130,10 +156,17 @@ impl Snapshots {
     }
 
     fn begin(&self, name: String, point: SnapshotPoint) -> Result<SnapshotWriter, SnapshotError> {
+        let mut writer = self.open_writer(name, point)?;
+        let header = header(self.cell, &writer.point);
+        writer.write(&header)?;
+        Ok(writer)
+    }
+
+    fn open_writer(&self, name: String, point: SnapshotPoint) -> Result<SnapshotWriter, SnapshotError> {
         let fail = |source| SnapshotError::Disk { file: self.disk.location().join(&name), source };
         let temporary = format!("{name}{TEMPORARY}");
         let file = self.disk.create(&temporary).map_err(fail)?;
-        let mut writer = SnapshotWriter {
+        Ok(SnapshotWriter {
             disk: Arc::clone(&self.disk),
             file,
             name,
@@ -141,10 +174,7 @@ impl Snapshots {
             point,
             written: 0,
             checksum: 0,
-        };
-        let header = header(self.cell, &writer.point);
-        writer.write(&header)?;
-        Ok(writer)
+        })
     }
 
     /// Opens the snapshot as of this index, after reading and checking all of it.
@@ -223,6 +253,11 @@ impl SnapshotWriter {
         let mut trailer = Encoder::default();
         trailer.u32(0).u64(self.written + TRAILER_SIZE);
         self.write(&trailer.0)?;
+        self.seal()
+    }
+
+    /// Ends the file with its checksum, and makes it durable under its final name.
+    fn seal(&mut self) -> Result<SnapshotRecord, SnapshotError> {
         let checksum = self.checksum;
         self.write(&checksum.to_le_bytes())?;
         self.file.sync().map_err(|source| self.disk_error(source))?;
@@ -252,6 +287,74 @@ impl Drop for SnapshotWriter {
             // Only to free the space early: opening the store removes it too.
             let _ = self.disk.remove(temporary);
         }
+    }
+}
+
+/// A snapshot's file as it is on the disk, but for the checksum at its end: that is told with its [`SnapshotRecord`].
+#[derive(Debug)]
+pub struct SnapshotSource {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+}
+
+/// The length of the checksum at the end of a file.
+const CHECKSUM: u64 = 4;
+
+impl SnapshotSource {
+    /// How much of a file there is to be sent.
+    #[must_use]
+    pub const fn length(record: &SnapshotRecord) -> u64 {
+        record.length.saturating_sub(CHECKSUM)
+    }
+
+    /// A part of it.
+    ///
+    /// # Errors
+    /// The disk's, also if the file is shorter.
+    pub fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, SnapshotError> {
+        let mut bytes = vec![0; length];
+        let read = self.file.read(offset, &mut bytes);
+        read.map_err(|source| SnapshotError::Disk { file: self.path.clone(), source })?;
+        Ok(bytes)
+    }
+}
+
+/// Writes the copy of another server's snapshot file. Blocks on the disk. Dropping it removes what was written.
+#[derive(Debug)]
+pub struct SnapshotCopy {
+    writer: SnapshotWriter,
+    record: SnapshotRecord,
+    cell: u128,
+}
+
+impl SnapshotCopy {
+    /// Appends what comes next.
+    ///
+    /// # Errors
+    /// The disk's: then the copy is to be given up.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), SnapshotError> {
+        self.writer.write(bytes)
+    }
+
+    /// Completes the file, durably, and opens it; a [`LogWrite`](super::LogWrite) with its record makes the log begin with it.
+    ///
+    /// # Errors
+    /// [`SnapshotError::Corrupt`] if it is not what it must be, or not of this cell, or the disk's.
+    pub fn finish(mut self) -> Result<SnapshotReader, SnapshotError> {
+        let path = self.writer.disk.location().join(&self.writer.name);
+        let corrupt = |what| SnapshotError::Corrupt { file: path.clone(), what };
+        let length = self.writer.written.checked_add(CHECKSUM);
+        if (length, self.writer.checksum) != (Some(self.record.length), self.record.checksum) {
+            return Err(corrupt("it is not what the other server announced"));
+        }
+        self.writer.seal()?;
+        let open = self.writer.disk.open(&self.writer.name);
+        let file = open.map_err(|source| self.writer.disk_error(source))?;
+        let reader = SnapshotReader::verify(file, path.clone())?;
+        if *reader.record() != self.record || reader.cell() != self.cell {
+            return Err(corrupt("it stands for something else, or is of another cell"));
+        }
+        Ok(reader)
     }
 }
 

@@ -474,6 +474,7 @@ impl Durable {
                 self.image.entries.retain(|entry| entry.at.index > trim_through);
                 DiskDone::SnapshotRecorded { record, trim_through }
             }
+            other => panic!("there is no other server: {other:?}"),
         }
     }
 }

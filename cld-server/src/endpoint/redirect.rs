@@ -1,0 +1,56 @@
+//! What a server says that is not the master: who is, to clients of extended sessions (docs/protocol.md 7.5). What plain
+//! clients say is passed on to the master.
+
+use std::net::SocketAddr;
+
+use cldc_core::time::Instant;
+use cldc_core::wire::extended::Master;
+use cldc_core::wire::{Op, Part};
+
+use super::admission::hello_of;
+use super::extended::packet_size;
+use super::refusals::{Refusal, What};
+use super::{Endpoint, Via};
+use crate::keys::Keys;
+
+/// The body of a NOT_MASTER without an address, and how much longer one makes it.
+const BODY: usize = 12;
+const fn address_size(address: SocketAddr) -> usize {
+    if address.is_ipv4() { 8 } else { 20 }
+}
+
+impl Endpoint {
+    /// Takes in a datagram at a server that is not the master. Gives whether a plain client has sent it, so that it is to be
+    /// passed on; all others that are in order are answered.
+    pub fn redirect(
+        &mut self,
+        now: Instant,
+        keys: &Keys,
+        (via, from): (Via, SocketAddr),
+        datagram: &[u8],
+        master: Master,
+    ) -> bool {
+        let Some((user, packet)) = self.authentic(keys, datagram) else { return false };
+        if self.closing {
+            return false;
+        }
+        let op = packet.part.op();
+        let opens = op == Some(Op::NewSess) && hello_of(&packet).is_some();
+        if packet.rider.is_none() && op != Some(Op::Resume) && !opens {
+            return true;
+        }
+        // It is never longer than what it answers: the packet may be a recording, sent from a victim's address.
+        let fits = |body: usize| packet_size(&user, body) <= packet.size();
+        let address = master.address.filter(|&address| fits(BODY.saturating_add(address_size(address))));
+        if fits(BODY) {
+            let xid = match packet.part {
+                Part::Only { xid, .. } | Part::First { xid, .. } => xid,
+                Part::Middle | Part::Last => 0,
+            };
+            let (to, sid, number) = (from, packet.sid, packet.number);
+            let what = What::NotMaster(Master { address, ..master });
+            self.queue_refusal(now, Refusal { via, to, sid, user, op: Op::NotMaster, xid, number, what });
+        }
+        false
+    }
+}
