@@ -162,7 +162,8 @@ fn locks_of_a_script_are_free_when_it_ends() {
     let holder = server.feed(&[], b"lock /a\nlist locks\n");
     assert_eq!(holder.text(), "Waiting for session startup...\n2 /a\n");
     let next = server.feed(&["--json"], b"trylock /a\n");
-    assert_eq!(next.text(), "{\"lock\":2,\"path\":\"/a\",\"state\":\"held\"}\n");
+    let held = r#"{"lock":2,"path":"/a","state":"held","sequencer":"x:51:2:/a"}"#;
+    assert_eq!(next.text(), format!("{held}\n"));
 }
 
 #[test]

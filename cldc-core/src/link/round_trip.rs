@@ -27,9 +27,12 @@ impl RoundTrip {
         self.measured.map(|measured| measured.mean)
     }
 
-    /// A packet that left at `sent` and was not repeated is acknowledged.
-    pub(super) fn measure(&mut self, now: Instant, sent: Instant) {
-        let sample = now.since(sent);
+    /// A packet that left at `first`, and again up to `last`, is acknowledged. Which of the two brought the
+    /// acknowledgement is not known (Karn's algorithm would measure nothing then, and the timer would stay doubled
+    /// wherever much is lost): it was the last one, unless less than half a round trip has passed since.
+    pub(super) fn measure(&mut self, now: Instant, first: Instant, last: Instant) {
+        let is_plausible = self.mean().is_none_or(|mean| now.since(last) >= mean.part(2));
+        let sample = now.since(if is_plausible { last } else { first });
         self.measured = Some(match self.measured {
             None => Measured { mean: sample, deviation: sample.part(2) },
             Some(Measured { mean, deviation }) => {

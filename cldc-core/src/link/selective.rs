@@ -33,8 +33,8 @@ pub(super) struct Selective {
     lost: u64,
     /// Sent again. Acknowledgements of later packets cannot tell that such a one is lost once more; the timer does.
     repeated: u64,
-    /// The packet whose round trip is being measured, and when it left.
-    timed: Option<(u64, Instant)>,
+    /// The packet whose round trip is being measured.
+    timed: Option<Timed>,
     round_trip: RoundTrip,
     congestion: Congestion,
     /// When a packet left last.
@@ -42,10 +42,17 @@ pub(super) struct Selective {
     resend_at: Option<Instant>,
     /// How often the resend timer has fired since the last acknowledgement.
     pub(super) timeouts: u32,
-    /// How many times in a row an acknowledgement came only after the timer had fired, so that it measured nothing.
-    /// The timer is doubled as often: it may be shorter than the round trip (RFC 6298, 5.5 and Karn's algorithm).
-    unmeasured: u8,
     window: u8,
+}
+
+/// A packet that is being timed.
+#[derive(Clone, Copy, Debug)]
+struct Timed {
+    number: u64,
+    /// When it left for the first time.
+    first: Instant,
+    /// When it left last.
+    last: Instant,
 }
 
 impl Selective {
@@ -65,7 +72,6 @@ impl Selective {
             left: Instant::START,
             resend_at: None,
             timeouts: 0,
-            unmeasured: 0,
             window: u8::try_from(window.clamp(1, LARGEST_WINDOW)).unwrap_or(1),
         }
     }
@@ -107,7 +113,7 @@ impl Selective {
         if !self.has_more(stream.next) {
             return None;
         }
-        let number = if self.lost == 0 { self.extend(now) } else { self.repeat() };
+        let number = if self.lost == 0 { self.extend(now) } else { self.repeat(now) };
         self.left = now;
         self.resend_at.get_or_insert(now + self.timer());
         Some(number)
@@ -153,7 +159,7 @@ impl Selective {
         if ahead(base, self.base) > 0 {
             self.shift(self.offset(base));
             self.advance();
-            self.timed = self.timed.filter(|&(number, _)| !self.has_acknowledged(number));
+            self.timed = self.timed.filter(|timed| !self.has_acknowledged(timed.number));
             self.resend_at = self.resend_at.filter(|_| self.awaited() != 0);
         }
     }
@@ -198,7 +204,7 @@ impl Selective {
     }
 
     fn timer(&self) -> Duration {
-        self.round_trip.timer(self.timeouts.saturating_add(self.unmeasured.into()))
+        self.round_trip.timer(self.timeouts)
     }
 
     fn may_extend(&self, next: u64) -> bool {
@@ -229,17 +235,19 @@ impl Selective {
         self.cursor = number.wrapping_add(1);
         if ahead(self.cursor, self.reached) > 0 {
             self.reached = self.cursor;
-            self.timed.get_or_insert((number, now));
+            self.timed.get_or_insert(Timed { number, first: now, last: now });
         }
         number
     }
 
-    fn repeat(&mut self) -> u64 {
+    fn repeat(&mut self, now: Instant) -> u64 {
         let number = self.base.wrapping_add(self.lost.trailing_zeros().into());
         let lowest = self.lost & self.lost.wrapping_neg();
         self.lost &= !lowest;
         self.repeated |= lowest;
-        self.timed = self.timed.filter(|&(timed, _)| timed != number);
+        if let Some(timed) = self.timed.as_mut().filter(|timed| timed.number == number) {
+            timed.last = now;
+        }
         number
     }
 
@@ -249,12 +257,9 @@ impl Selective {
         if fresh == 0 {
             return;
         }
-        if let Some((_, sent)) = self.timed.filter(|&(number, _)| self.has_acknowledged(number)) {
-            self.round_trip.measure(now, sent);
+        if let Some(timed) = self.timed.filter(|timed| self.has_acknowledged(timed.number)) {
+            self.round_trip.measure(now, timed.first, timed.last);
             self.timed = None;
-            self.unmeasured = 0;
-        } else if self.timeouts > 0 {
-            self.unmeasured = self.unmeasured.saturating_add(1);
         }
         self.timeouts = 0;
         self.congestion.acknowledged(fresh);
@@ -315,7 +320,7 @@ mod tests {
     use super::Selective;
 
     #[test]
-    fn the_state_of_a_device_takes_144_bytes() {
-        assert_eq!(size_of::<Selective>(), 144);
+    fn the_state_of_a_device_takes_152_bytes() {
+        assert_eq!(size_of::<Selective>(), 152);
     }
 }

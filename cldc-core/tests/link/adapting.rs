@@ -34,43 +34,42 @@ fn the_resend_timer_follows_the_round_trip_and_backs_off() {
     assert_eq!(timers, [250, 80 + 4 * 40, 80 + 4 * 30, 80 + 4 * 22 + 2]);
 }
 
-/// Karn's algorithm: nobody knows which of the two is acknowledged.
 #[test]
-fn a_repeated_packet_is_not_timed() {
-    let mut sender = selective(0, 2);
-    assert_eq!(numbers_up_to(&mut sender, NOW, 1), [0]);
-    let at = fire(&mut sender);
-    assert_eq!(numbers(&mut sender, at), [0, 1]);
-    sender.acknowledge_selectively(at + MS(20), ack(1, &[]));
-    assert_eq!(sender.round_trip(), None);
-    sender.acknowledge_selectively(at + MS(30), ack(2, &[]));
-    assert_eq!(sender.round_trip(), Some(MS(30)), "the other one was sent once");
+fn a_repeated_packet_is_timed_from_its_last_departure_unless_that_is_too_short_ago() {
+    let mut sender = selective(0, 3);
+    let mut timed = |now, number, since_repeat| {
+        assert_eq!(numbers_up_to(&mut sender, now, 1), [number]);
+        let at = fire(&mut sender);
+        assert_eq!(numbers_up_to(&mut sender, at, 1), [number]);
+        sender.acknowledge_selectively(at + since_repeat, ack(number + 1, &[]));
+        (at.since(now), sender.round_trip().unwrap())
+    };
+    assert_eq!(timed(NOW, 0, MS(20)).1, MS(20));
+    assert_eq!(timed(NOW + MS(1_000), 1, MS(28)).1, MS((7 * 20 + 28) / 8), "its repeat is answered");
+    let (waited, mean) = timed(NOW + MS(2_000), 2, MS(3));
+    let sample = waited + MS(3);
+    assert_eq!(mean.as_micros(), (7 * 21_000 + sample.as_micros()) / 8, "it was answered itself, and late");
 }
 
 #[test]
 fn a_round_trip_longer_than_the_timer_is_learnt_though_packets_are_repeated_meanwhile() {
     let mut sender = selective(0, 0);
     let mut now = NOW;
-    for number in 0..10 {
-        if sender.round_trip().is_some() {
-            assert!(number <= 3, "{number} packets in vain");
-            // The timer is that of the measurement again.
-            push(&mut sender, 100, 1);
-            assert_eq!(numbers(&mut sender, now).len(), 1);
-            assert_eq!(sender.poll_timeout(), Some(now + MS(600 + 4 * 300)));
-            return;
-        }
+    let mut departures = Vec::new();
+    for number in 0..12 {
         push(&mut sender, 2 + number, 1);
         let answer = now + MS(600);
-        while sender.poll_timeout().is_none_or(|at| at < answer) {
-            now = sender.poll_timeout().unwrap_or(now);
+        departures.push(0);
+        while now < answer {
             sender.handle_timeout(now);
-            numbers(&mut sender, now);
+            *departures.last_mut().unwrap() += numbers(&mut sender, now).len();
+            now = sender.poll_timeout().unwrap_or(answer).min(answer);
         }
-        now = answer;
-        sender.acknowledge_selectively(now, ack(sender.next_number(), &[]));
+        sender.acknowledge_selectively(now, ack(number + 1, &[]));
     }
-    panic!("it is never measured");
+    assert!(departures[0] > 1, "{departures:?}");
+    assert_eq!(departures[4..], [1; 8], "{departures:?}");
+    assert!(sender.round_trip().unwrap() > MS(500));
 }
 
 #[test]
@@ -90,8 +89,7 @@ fn any_new_acknowledgement_restarts_the_timer_and_ends_the_back_off() {
     assert_eq!((numbers(&mut sender, later), sender.passes()), (vec![1, 2], 2));
     sender.acknowledge_selectively(later, ack(2, &[]));
     assert_eq!(sender.passes(), 0);
-    // Nothing has been measured since: the timer is doubled once.
-    assert_eq!(sender.poll_timeout(), Some(later + timer.times(2)));
+    assert_eq!(sender.poll_timeout(), Some(later + timer));
 }
 
 #[test]
