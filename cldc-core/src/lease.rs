@@ -32,9 +32,6 @@ pub struct Terms {
 /// No lease, and no grace period, is longer than this, whatever a server grants.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// A lease is not renewed more often than one of this length would be, however short it is.
-const SHORTEST: Duration = Duration::from_secs(2);
-
 /// Renewal is not asked for more often than this, whatever was granted.
 const OFTEN: Duration = Duration::from_millis(200);
 
@@ -104,7 +101,7 @@ impl Lease {
     /// poor clock makes that little.
     #[must_use]
     pub fn renew_at(&self) -> Instant {
-        let third = self.terms.lease.max(SHORTEST).part(3);
+        let third = self.terms.lease.part(3);
         self.granted + third.min(self.terms.counted().times(2).part(3)).max(OFTEN)
     }
 
