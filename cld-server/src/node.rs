@@ -95,12 +95,14 @@ impl Node {
     /// [`StartError`] if the consensus engine cannot start.
     pub fn new(config: NodeConfig, keys: Keys, start: Start, clock: Clock) -> Result<Self, StartError> {
         let [a, b, c, d, e, f, g, h, ..] = config.seed;
+        let usual = EngineConfig::new(start.identity.node, u64::from_be_bytes([a, b, c, d, e, f, g, h]));
         let engine = RaftEngine::new(
             EngineConfig {
                 election_ticks: ELECTION_TICKS,
                 heartbeat_ticks: HEARTBEAT_TICKS,
                 tick: config.timing.tick,
-                ..EngineConfig::new(start.identity.node, u64::from_be_bytes([a, b, c, d, e, f, g, h]))
+                keep_entries: config.keep_entries.unwrap_or(usual.keep_entries),
+                ..usual
             },
             start.log.clone(),
         )?;

@@ -30,6 +30,8 @@ pub struct NodeConfig {
     pub queue: QueueLimits,
     /// When to take a snapshot.
     pub snapshot: SnapshotPolicy,
+    /// How many entries of the log are kept before a snapshot for servers that lag a little; the usual number if none.
+    pub keep_entries: Option<u64>,
     /// This server's sockets and the addresses that they are bound to.
     pub sockets: Vec<(SocketId, SocketAddr)>,
     /// Where the cell's servers may be reached by clients; if it is empty, at the addresses of the sockets.

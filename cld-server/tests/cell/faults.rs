@@ -1,0 +1,126 @@
+//! Crashes, pauses, partitions and losses of all kinds: what was acknowledged stays, and is seen by whoever reads later.
+
+use cldc_core::session::RequestId;
+use cldc_core::wire::EventMask;
+
+use crate::client::Got;
+use crate::world::{Faults, World};
+use crate::{ms, secs};
+
+/// A request on its way, and what had been acknowledged and seen when it began.
+struct Asked {
+    request: RequestId,
+    floor: u64,
+}
+
+/// What clients know of a file whose contents only grow.
+#[derive(Default)]
+struct Known {
+    /// The last value that was asked to be written.
+    proposed: u64,
+    /// The highest that a later read must not be below: acknowledged, or read by somebody.
+    floor: u64,
+    acknowledged: u64,
+    reads: u64,
+}
+
+fn value(data: &[u8]) -> u64 {
+    data.try_into().map_or(0, u64::from_be_bytes)
+}
+
+/// Lets a writer and readers work while servers fail; no more than a minority is down at a time.
+fn torture(seed: u64, size: u64, rounds: u64) {
+    let mut world = World::new(seed, size);
+    let all: Vec<u64> = (1..=size).collect();
+    world.drift(10_000);
+    let clients: Vec<_> = (0..3).map(|_| world.join(&all, true)).collect();
+    let files: Vec<_> = clients.iter().map(|&at| world.open(at, b"/value", EventMask::NONE)).collect();
+    world.faults = Faults { loss: 5, duplicates: 5, peer_loss: 2, delay: 3000 };
+    let mut known = Known::default();
+    let mut asked: Vec<Option<Asked>> = clients.iter().map(|_| None).collect();
+    let mut down: Vec<u64> = Vec::new();
+    for round in 0..rounds {
+        match world.random(10) {
+            0..=2 if down.len() < (all.len() - 1) / 2 => {
+                let id = all[usize::try_from(world.random(size)).unwrap()];
+                if !down.contains(&id) {
+                    world.crash(id);
+                    down.push(id);
+                }
+            }
+            3 | 4 => {
+                let id = all[usize::try_from(world.random(size)).unwrap()];
+                let span = ms(world.random(1500));
+                world.pause(id, span);
+            }
+            5 => {
+                let id = all[usize::try_from(world.random(size)).unwrap()];
+                world.isolate(&[id]);
+            }
+            6 | 7 => world.heal(),
+            _ => down.drain(..).for_each(|id| world.start(id)),
+        }
+        let steps = world.random(100);
+        for _ in 0..steps {
+            for (place, &at) in clients.iter().enumerate() {
+                if let Some(Asked { request, floor }) = &asked[place] {
+                    let Some(answer) = world.clients[at].answer(*request).cloned() else { continue };
+                    match answer {
+                        Ok(Got::Done) => {
+                            known.acknowledged = known.proposed;
+                            known.floor = known.floor.max(known.proposed);
+                        }
+                        Ok(Got::Contents(data)) => {
+                            let read = value(&data);
+                            assert!(
+                                read >= *floor,
+                                "seed {seed}, round {round}: {read} was read after {floor}"
+                            );
+                            assert!(read <= known.proposed, "seed {seed}: {read} was never written");
+                            known.floor = known.floor.max(read);
+                            known.reads += 1;
+                        }
+                        other => panic!("seed {seed}: {other:?}"),
+                    }
+                    asked[place] = None;
+                }
+                let floor = known.floor;
+                let request = if place == 0 {
+                    known.proposed += 1;
+                    world.put(at, files[place], &known.proposed.to_be_bytes())
+                } else {
+                    world.get(at, files[place])
+                };
+                asked[place] = Some(Asked { request, floor });
+            }
+            world.run(ms(10));
+        }
+    }
+    world.heal();
+    down.drain(..).for_each(|id| world.start(id));
+    world.faults = Faults { delay: 500, ..Faults::default() };
+    for (place, &at) in clients.iter().enumerate() {
+        if let Some(Asked { request, .. }) = &asked[place] {
+            world.answer(at, *request, secs(30)).unwrap_or_else(|code| panic!("seed {seed}: {code:?}"));
+        }
+    }
+    assert!(known.acknowledged > 0 && known.reads > 0, "seed {seed}: nothing was done");
+    for (place, &at) in clients.iter().enumerate() {
+        assert_eq!(value(&world.read(at, files[place])), known.proposed, "seed {seed}");
+    }
+    // Each write was executed once.
+    let master = world.await_master(secs(5)).0;
+    let version = world.node(master).database().stat(b"/value").unwrap().version;
+    assert_eq!(version, known.proposed + 1, "seed {seed}");
+    world.agree();
+}
+
+#[test]
+fn three_servers_lose_nothing_that_was_acknowledged() {
+    (0..100).for_each(|seed| torture(seed, 3, 12));
+}
+
+#[test]
+fn five_servers_lose_nothing_that_was_acknowledged() {
+    (1000..1030).for_each(|seed| torture(seed, 5, 12));
+}

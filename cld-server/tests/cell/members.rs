@@ -1,0 +1,151 @@
+//! Servers that come, catch up, hand over and go.
+
+use cld_server::node::{NodeConfig, SnapshotPolicy};
+use cld_server::replica::{ChangeError, MemberChange};
+use cldc_core::wire::EventMask;
+
+use crate::client::Got;
+use crate::world::{World, server_addr};
+use crate::{ms, secs};
+
+const ALL: [u64; 3] = [1, 2, 3];
+
+/// Takes a snapshot every 20 entries, and keeps next to none beyond.
+fn forgetful() -> NodeConfig {
+    let snapshot = SnapshotPolicy { entries: 20, bytes: u64::MAX };
+    NodeConfig { snapshot, keep_entries: Some(5), ..NodeConfig::default() }
+}
+
+fn change(world: &mut World, change: MemberChange) -> Result<(), ChangeError> {
+    let (master, _) = world.await_master(secs(5));
+    let clock = world.clock(master);
+    let result = world.node(master).change_members(clock, change);
+    world.drain(master);
+    result
+}
+
+#[test]
+fn a_follower_that_was_away_gets_a_snapshot_while_the_cell_serves_and_trims() {
+    let mut world = World::with(1, 3, forgetful());
+    let at = world.join(&ALL, true);
+    let file = world.open(at, b"/file", EventMask::NONE);
+    let (master, _) = world.await_master(secs(1));
+    let away = ALL.into_iter().find(|&id| id != master).unwrap();
+    world.crash(away);
+    // More than fits in one chunk of the transfer, and in its window.
+    for number in 0..20u8 {
+        let large = world.open(at, format!("/large-{number}").as_bytes(), EventMask::NONE);
+        world.write(at, large, &vec![number; 100_000]);
+    }
+    for number in 0..100u8 {
+        world.write(at, file, &[number]);
+    }
+    let status = world.node(master).status();
+    assert!(status.replica.first_index > 50, "{status:?}");
+    world.start(away);
+    for number in 0..100u8 {
+        world.write(at, file, &[100, number]);
+    }
+    world.agree();
+    assert_eq!(world.node(away).status().peers.snapshots_restored, 1);
+    assert_eq!(world.node(away).database().stat(b"/file").unwrap().version, 201);
+    // It goes on from there after a crash, too, and may be the master.
+    world.crash(away);
+    world.start(away);
+    world.run(secs(2));
+    world.agree();
+    let other = ALL.into_iter().find(|&id| id != master && id != away).unwrap();
+    world.crash(other);
+    world.run(secs(1));
+    world.crash(master);
+    world.run(secs(1));
+    world.start(other);
+    world.await_master(secs(10));
+    assert_eq!(world.read(at, file), [100, 99]);
+}
+
+#[test]
+fn a_member_added_catches_up_votes_and_may_be_removed() {
+    let mut world = World::with(2, 3, forgetful());
+    let at = world.join(&ALL, true);
+    let file = world.open(at, b"/file", EventMask::NONE);
+    (0..60u8).for_each(|number| world.write(at, file, &[number]));
+    let addresses = world.add_newcomer(4);
+    world.run(secs(3));
+    assert!(!world.node(4).serves() && world.node(4).members().members.is_empty(), "it waits to be added");
+    change(&mut world, MemberChange::AddLearner { node: 4, addresses }).unwrap();
+    let votes = |world: &World| {
+        let node = world.servers[&4].node.as_ref().unwrap();
+        node.members().members.get(&4).is_some_and(|member| member.votes)
+    };
+    assert!(world.wait(secs(10), votes), "it was not promoted");
+    world.agree();
+    assert!(world.node(4).status().peers.snapshots_restored > 0, "the log from the beginning is gone");
+
+    // Four voters need three: without it and with one of the others down, nothing goes on.
+    let (master, _) = world.await_master(secs(1));
+    let others: Vec<u64> = ALL.into_iter().filter(|&id| id != master).collect();
+    world.crash(others[0]);
+    world.write(at, file, b"with the newcomer");
+    world.crash(4);
+    let put = world.put(at, file, b"without a quorum");
+    world.run(secs(3));
+    assert_eq!(world.clients[at].answer(put), None);
+    world.start(4);
+    world.start(others[0]);
+    assert_eq!(world.answer(at, put, secs(10)), Ok(Got::Done));
+
+    let (master, _) = world.await_master(secs(5));
+    let gone = ALL.into_iter().find(|&id| id != master).unwrap();
+    world.run(secs(1));
+    change(&mut world, MemberChange::Remove { node: gone }).unwrap();
+    assert!(
+        world.wait(secs(5), |world| {
+            !world.servers[&master].node.as_ref().unwrap().members().contains(gone)
+        })
+    );
+    world.write(at, file, b"after");
+    let applied = world.node(gone).status().replica.applied;
+    world.run(secs(5));
+    (0..30u8).for_each(|number| world.write(at, file, &[number]));
+    assert!(world.node(gone).status().replica.applied <= applied + 1, "it is told nothing more");
+    assert_eq!(world.master(), Some(master), "and disturbs nobody");
+    let addresses = world.add_newcomer(5);
+    assert_eq!(
+        change(&mut world, MemberChange::AddLearner { node: gone, addresses }),
+        Err(ChangeError::Removed { node: gone })
+    );
+}
+
+#[test]
+fn only_the_master_changes_members() {
+    let mut world = World::new(3, 3);
+    let (master, _) = world.await_master(secs(1));
+    let other = ALL.into_iter().find(|&id| id != master).unwrap();
+    let clock = world.clock(other);
+    let refused = world.node(other).change_members(clock, MemberChange::Remove { node: master });
+    assert_eq!(refused, Err(ChangeError::NotMaster));
+}
+
+#[test]
+fn a_server_that_shuts_down_hands_over_first() {
+    for seed in 0..10 {
+        let mut world = World::new(seed, 3);
+        let at = world.join(&ALL, true);
+        let file = world.open(at, b"/file", EventMask::NONE);
+        let (master, _) = world.await_master(secs(1));
+        world.run(ms(500));
+        let clock = world.clock(master);
+        world.node(master).shut_down(clock);
+        world.drain(master);
+        let began = world.now;
+        let idle = world.wait(secs(3), |world| world.servers[&master].node.as_ref().unwrap().is_idle());
+        assert!(idle, "seed {seed}");
+        world.crash(master);
+        let (next, _) = world.await_master(secs(3));
+        let took = world.now - began;
+        assert!(next != master && took < 400_000, "seed {seed}: {took} µs, an election would take 500 ms");
+        world.write(at, file, b"x");
+        assert_eq!(world.clients[at].session.server(), Some(server_addr(next)));
+    }
+}
