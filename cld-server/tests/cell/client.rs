@@ -35,6 +35,7 @@ pub(crate) struct Client {
     pub(crate) session: Box<TestSession>,
     pub(crate) addr: SocketAddr,
     pub(crate) news: Vec<News>,
+    pub(crate) last_datagram: Vec<u8>,
 }
 
 impl Client {
@@ -51,6 +52,7 @@ impl Client {
             session: Box::new(TestSession::new(&config, now).unwrap()),
             addr: SocketAddr::from(([10, 0, 0, place], 4000)),
             news: Vec::new(),
+            last_datagram: Vec::new(),
         }
     }
 

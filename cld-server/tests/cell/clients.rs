@@ -1,11 +1,12 @@
 //! What clients see of a cell whose servers die.
 
+use cld_server::peer::frame::{Frame, Relay, RelayWay};
 use cldc_core::session::{End, LockState};
 use cldc_core::time::Duration;
 use cldc_core::wire::EventMask;
 
 use crate::client::{Got, News};
-use crate::world::World;
+use crate::world::{SOCKET, World};
 use crate::{ms, secs};
 
 const ALL: [u64; 3] = [1, 2, 3];
@@ -148,6 +149,25 @@ fn a_plain_client_works_through_a_follower_and_a_fail_over() {
         world.write(at, file, b"three");
         assert!(!world.clients[at].news.contains(&News::Ended(End::Expired)));
     }
+}
+
+#[test]
+fn what_was_passed_on_is_not_passed_on_again() {
+    let mut world = World::new(1, 3);
+    let (master, _) = world.await_master(secs(1));
+    let follower = if master == 1 { 2 } else { 1 };
+    let at = world.join(&[follower], false);
+    let (relayed, dropped) = {
+        let peers = world.node(follower).status().peers;
+        (peers.relayed, peers.relays_dropped)
+    };
+    let client = world.clients[at].addr;
+    let datagram = world.last_datagram(at);
+    let relay = Relay { way: RelayWay::ToMaster, client, socket: SOCKET, datagram };
+    let clock = world.clock(follower);
+    world.node(follower).handle_peer(clock, master, Frame::Relay(relay));
+    let peers = world.node(follower).status().peers;
+    assert_eq!((peers.relayed, peers.relays_dropped), (relayed, dropped + 1));
 }
 
 #[test]

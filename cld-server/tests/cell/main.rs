@@ -1,20 +1,26 @@
 //! A cell of several servers in one process: real nodes on simulated disks, clocks and networks, and real clients.
 
+#[cfg(test)]
 mod client;
+#[cfg(test)]
+mod clients;
+#[cfg(test)]
 mod disk;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod members;
+#[cfg(test)]
+mod reads;
+#[cfg(test)]
 mod world;
 
-mod clients;
-mod faults;
-mod members;
-mod reads;
-
-use cldc_core::time::Duration;
-
-const fn ms(millis: u64) -> Duration {
-    Duration::from_millis(millis)
+#[cfg(test)]
+const fn ms(millis: u64) -> cldc_core::time::Duration {
+    cldc_core::time::Duration::from_millis(millis)
 }
 
-const fn secs(seconds: u64) -> Duration {
-    Duration::from_secs(seconds)
+#[cfg(test)]
+const fn secs(seconds: u64) -> cldc_core::time::Duration {
+    cldc_core::time::Duration::from_secs(seconds)
 }

@@ -1,7 +1,6 @@
 //! What is read is never stale, whoever answers.
 
 use cldc_core::session::Handle;
-use cldc_core::time::Duration;
 use cldc_core::wire::EventMask;
 
 use crate::client::Got;
@@ -35,8 +34,10 @@ fn a_master_paused_longer_than_its_lease_answers_nothing_old() {
         let put = world.put(writer, file, b"new");
         assert_eq!(world.answer(writer, put, secs(3)), Ok(Got::Done), "seed {seed}");
         // The first thing that the old master finds when it goes on, before any word of the others.
+        world.run_until_before(master, ms(30));
         let get = world.get(reader, same);
-        world.run(secs(5));
+        assert!(world.node(master).serves(), "it does not know that it is not");
+        world.run(ms(200));
         assert_eq!(world.clients[reader].answer(get), None, "seed {seed}");
         world.unreachable.clear();
         assert_eq!(world.answer(reader, get, secs(10)), Ok(Got::Contents(b"new".to_vec())), "seed {seed}");
@@ -54,10 +55,10 @@ fn a_master_that_is_cut_off_answers_nothing_old() {
         world.pause(master, ms(1900));
         let put = world.put(writer, file, b"new");
         assert_eq!(world.answer(writer, put, ms(1900)), Ok(Got::Done), "seed {seed}");
-        let believes = world.node(master).serves();
+        world.run_until_before(master, ms(30));
         let get = world.get(reader, same);
-        world.run(ms(300));
-        assert!(believes, "seed {seed}: it knew already");
+        assert!(world.node(master).serves(), "it does not know that it is not");
+        world.run(ms(200));
         assert_eq!(world.clients[reader].answer(get), None, "seed {seed}");
         world.unreachable.clear();
         world.heal();

@@ -19,7 +19,7 @@ use crate::client::{Client, Got, TestSession};
 use crate::disk::Disk;
 use crate::{ms, secs};
 
-const SOCKET: SocketId = SocketId(3);
+pub(crate) const SOCKET: SocketId = SocketId(3);
 
 /// What the network does, in per cent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -240,6 +240,12 @@ impl World {
         self.server(id).paused = until;
     }
 
+    /// Lets time pass until this long before a paused server goes on.
+    pub(crate) fn run_until_before(&mut self, id: u64, span: Duration) {
+        let left = self.servers[&id].paused.saturating_sub(self.now + span.as_micros());
+        self.run(Duration::from_micros(left));
+    }
+
     /// Cuts servers off from the others; links that go on for a while, but carry nothing.
     pub(crate) fn isolate(&mut self, some: &[u64]) {
         for one in some.iter().copied() {
@@ -433,6 +439,11 @@ impl World {
         Instant::from_micros(self.now)
     }
 
+    /// What a client has sent last.
+    pub(crate) fn last_datagram(&self, at: usize) -> Vec<u8> {
+        self.clients[at].last_datagram.clone()
+    }
+
     /// Takes out all that a client has to say.
     fn settle(&mut self, at: usize) {
         let time = self.time();
@@ -444,6 +455,7 @@ impl World {
         }
         client.hear();
         for (to, datagram) in datagrams {
+            self.clients[at].last_datagram.clone_from(&datagram);
             let server = self.servers.keys().copied().find(|&id| server_addr(id) == to);
             if let Some(server) = server.filter(|&server| !self.unreachable.contains(&(at, server))) {
                 self.fly(|datagram| Flight::ToServer { server, from: addr, datagram }, datagram);
