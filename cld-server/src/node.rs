@@ -129,7 +129,7 @@ impl<E: Engine> Node<E> {
         let mut node = Self {
             me,
             endpoint: Endpoint::new(endpoint, config.seed, clock.now),
-            snapshots: Snapshots::new(config.snapshot),
+            snapshots: Snapshots::new(config.snapshot, engine.snapshot_point().at.index),
             config,
             keys,
             engine,
@@ -253,6 +253,11 @@ impl<E: Engine> Node<E> {
                 Via::Relay { peer, socket } => {
                     let datagram = buffer.get(..len).unwrap_or_default();
                     self.relay(peer, RelayWay::ToClient, to, socket, datagram);
+                }
+                Via::All(via) => {
+                    let datagram = buffer.get(..len).unwrap_or_default();
+                    self.relay_by_all(to, datagram);
+                    return Some(Transmit { via, to, len });
                 }
             }
         }
@@ -392,7 +397,7 @@ impl<E: Engine> Node<E> {
             Some(database) => {
                 tracing::info!(index, "the state is that of another server's snapshot");
                 self.database = *database;
-                self.snapshots.restored();
+                self.snapshots.restored(index);
                 self.peers.counters.snapshots_restored =
                     self.peers.counters.snapshots_restored.saturating_add(1);
                 self.members_changed(point.configuration);

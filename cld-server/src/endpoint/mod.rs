@@ -63,6 +63,9 @@ pub enum Via {
         /// Its socket.
         socket: SocketId,
     },
+    /// It is not known by which of the cell's servers the client is reached: this socket, and those of all others. A plain
+    /// client hears only the one that it has spoken to.
+    All(SocketId),
 }
 
 /// A datagram to be sent: the first `len` bytes of the buffer that was filled.
@@ -84,7 +87,8 @@ pub struct EndpointConfig {
     /// How much a session and a user may take.
     pub queue: QueueLimits,
     /// The server's sockets and the addresses that they are bound to. After a restart, a client that was not heard of
-    /// yet is called through the first one of its address's family; without one it must speak first.
+    /// yet is called through the first one of its address's family, and through the other servers; without one it must
+    /// speak first.
     pub sockets: Vec<(SocketId, SocketAddr)>,
     /// Where the cell's servers may be reached by clients, which are told so. If it is empty, they are told the addresses
     /// of the sockets that are bound to one.
@@ -100,9 +104,9 @@ impl EndpointConfig {
         self.client_addresses.iter().copied().chain(bound)
     }
 
-    fn socket_for(&self, peer: SocketAddr) -> Option<Via> {
+    fn way_to(&self, peer: SocketAddr) -> Option<Via> {
         let socket = self.sockets.iter().find(|(_, local)| local.is_ipv4() == peer.is_ipv4());
-        socket.map(|&(id, _)| Via::Socket(id))
+        socket.map(|&(id, _)| Via::All(id))
     }
 }
 

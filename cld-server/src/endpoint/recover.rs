@@ -83,7 +83,7 @@ impl Session {
     /// A plain session found in the database. It is called unasked `quiet` after now, or soon if events wait for its client.
     pub(super) fn recovered(cx: &Context<'_>, sid: u64, found: &database::Session) -> Self {
         let timing = &cx.config.timing;
-        let via = cx.config.socket_for(found.peer);
+        let via = cx.config.way_to(found.peer);
         // Spread over some time, or a server with many sessions would call all of them at once.
         let waits = found.handles.iter().any(|handle| !handle.pending.is_empty());
         let (quiet, spread) = if waits {

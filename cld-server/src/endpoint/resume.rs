@@ -168,7 +168,7 @@ impl Session {
         terms: database::Terms,
     ) -> Self {
         let timing = cx.config.timing;
-        let via = cx.config.socket_for(found.peer);
+        let via = cx.config.way_to(found.peer);
         let waits = found.handles.iter().any(|handle| !handle.pending.is_empty());
         let spread = timing.recall.as_micros().max(1);
         let jitter = Duration::from_micros(sid.checked_rem(spread).unwrap_or_default());

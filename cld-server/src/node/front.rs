@@ -19,6 +19,8 @@ const PARKED: usize = 256;
 const PARKED_FOR: Duration = Duration::from_secs(2);
 /// Frames that may wait when a datagram is passed on.
 pub(super) const RELAYS: usize = 1024;
+/// Stands for the first socket of the client's family of addresses.
+const ANY_SOCKET: SocketId = SocketId(u16::MAX);
 /// Datagrams from the master that may wait to be sent to clients.
 const RELAYED: usize = 1024;
 
@@ -73,7 +75,10 @@ impl<E: Engine> Node<E> {
     /// A datagram that another server passes on.
     pub(super) fn handle_relay(&mut self, clock: Clock, peer: u64, relay: Relay) {
         let Relay { way, client, socket, ref datagram } = relay;
-        let is_ours = self.config.sockets.iter().any(|&(id, _)| id == socket);
+        let is_it = |id, local: SocketAddr| {
+            id == socket || (socket == ANY_SOCKET && local.is_ipv4() == client.is_ipv4())
+        };
+        let ours = self.config.sockets.iter().find(|&&(id, local)| is_it(id, local)).map(|&(id, _)| id);
         match way {
             // A server that is not the master passes nothing on that was passed on: it would go round.
             RelayWay::ToMaster if self.serves() => {
@@ -81,9 +86,10 @@ impl<E: Engine> Node<E> {
                 let via = Via::Relay { peer, socket };
                 self.endpoint.handle_datagram(clock.now, &self.database, &self.keys, (via, client), datagram);
             }
-            RelayWay::ToClient if is_ours && self.front.relayed.len() < RELAYED => {
-                self.front.relayed.push_back(relay);
-            }
+            RelayWay::ToClient if self.front.relayed.len() < RELAYED => match ours {
+                Some(socket) => self.front.relayed.push_back(Relay { socket, ..relay }),
+                None => self.relay_dropped(),
+            },
             RelayWay::ToMaster | RelayWay::ToClient => self.relay_dropped(),
         }
     }
@@ -115,6 +121,14 @@ impl<E: Engine> Node<E> {
             self.peers.counters.relayed = self.peers.counters.relayed.saturating_add(1);
         } else {
             self.relay_dropped();
+        }
+    }
+
+    /// Has all other servers tell a client something: one of them is the one that it talks to.
+    pub(super) fn relay_by_all(&mut self, client: SocketAddr, datagram: &[u8]) {
+        let peers: Vec<u64> = self.peers.links.iter().copied().collect();
+        for peer in peers {
+            self.relay(peer, RelayWay::ToClient, client, ANY_SOCKET, datagram);
         }
     }
 

@@ -15,12 +15,14 @@ pub(super) struct Snapshots {
     busy: bool,
     /// Another server needs one.
     wanted: bool,
+    /// The index of the last one, or of the state at the start: there is none to be taken at the same.
+    at: u64,
     last: Option<u64>,
 }
 
 impl Snapshots {
-    pub(super) const fn new(policy: SnapshotPolicy) -> Self {
-        Self { policy, entries: 0, bytes: 0, busy: false, wanted: false, last: None }
+    pub(super) const fn new(policy: SnapshotPolicy, at: u64) -> Self {
+        Self { policy, entries: 0, bytes: 0, busy: false, wanted: false, at, last: None }
     }
 
     /// An entry of `len` bytes was applied.
@@ -35,8 +37,8 @@ impl Snapshots {
     }
 
     /// The state is that of another server's snapshot.
-    pub(super) const fn restored(&mut self) {
-        (self.entries, self.bytes) = (0, 0);
+    pub(super) const fn restored(&mut self, at: u64) {
+        (self.entries, self.bytes, self.at) = (0, 0, at);
     }
 
     /// Begins a snapshot if it is time. All that the engine gave out must be applied.
@@ -45,8 +47,12 @@ impl Snapshots {
         if self.busy || !(self.wanted || (due && self.entries > 0)) {
             return None;
         }
-        (self.entries, self.bytes, self.busy, self.wanted) = (0, 0, true, false);
-        Some(DiskJob::Snapshot { point: engine.snapshot_point(), database: Box::new(database.clone()) })
+        let point = engine.snapshot_point();
+        if point.at.index <= self.at {
+            return None;
+        }
+        (self.entries, self.bytes, self.busy, self.wanted, self.at) = (0, 0, true, false, point.at.index);
+        Some(DiskJob::Snapshot { point, database: Box::new(database.clone()) })
     }
 
     /// The snapshot is durable and recorded.

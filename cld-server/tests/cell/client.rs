@@ -36,6 +36,8 @@ pub(crate) struct Client {
     pub(crate) addr: SocketAddr,
     pub(crate) news: Vec<News>,
     pub(crate) last_datagram: Vec<u8>,
+    /// Who has sent it something, and when.
+    pub(crate) heard: Vec<(u64, SocketAddr)>,
 }
 
 impl Client {
@@ -53,6 +55,7 @@ impl Client {
             addr: SocketAddr::from(([10, 0, 0, place], 4000)),
             news: Vec::new(),
             last_datagram: Vec::new(),
+            heard: Vec::new(),
         }
     }
 

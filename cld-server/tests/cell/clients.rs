@@ -6,7 +6,7 @@ use cldc_core::time::Duration;
 use cldc_core::wire::EventMask;
 
 use crate::client::{Got, News};
-use crate::world::{SOCKET, World};
+use crate::world::{SOCKET, World, server_addr};
 use crate::{ms, secs};
 
 const ALL: [u64; 3] = [1, 2, 3];
@@ -149,6 +149,35 @@ fn a_plain_client_works_through_a_follower_and_a_fail_over() {
         world.write(at, file, b"three");
         assert!(!world.clients[at].news.contains(&News::Ended(End::Expired)));
     }
+}
+
+#[test]
+fn a_silent_plain_client_is_called_through_its_own_server_after_a_fail_over() {
+    let mut tried = 0;
+    for seed in 0..10 {
+        let mut world = World::new(seed, 3);
+        let (master, _) = world.await_master(secs(1));
+        let follower = if master == 1 { 2 } else { 1 };
+        let at = world.join(&[follower], false);
+        world.open(at, b"/file", EventMask::NONE);
+        world.run(secs(1));
+        world.crash(master);
+        let (next, _) = world.await_master(secs(5));
+        if next == follower {
+            continue;
+        }
+        tried += 1;
+        // It says nothing of itself, as Hail's clients do.
+        world.unreachable = ALL.into_iter().map(|id| (at, id)).collect();
+        let silent_since = world.now + 100_000;
+        world.run(secs(40));
+        let called = world.clients[at]
+            .heard
+            .iter()
+            .any(|&(when, from)| when > silent_since && from == server_addr(follower));
+        assert!(called, "seed {seed}");
+    }
+    assert!(tried > 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Crashes, pauses, partitions and losses of all kinds: what was acknowledged stays, and is seen by whoever reads later.
 
+use cld_server::node::{NodeConfig, SnapshotPolicy};
 use cldc_core::session::RequestId;
 use cldc_core::wire::EventMask;
 
@@ -29,12 +30,18 @@ fn value(data: &[u8]) -> u64 {
 }
 
 /// Lets a writer and readers work while servers fail; no more than a minority is down for long. How many writes were
-/// acknowledged and how many reads answered meanwhile.
-fn torture(seed: u64, size: u64, rounds: u64) -> u64 {
-    let mut world = World::new(seed, size);
+/// acknowledged and how many reads answered meanwhile, and how many servers took a snapshot over since their start.
+fn torture(seed: u64, size: u64, rounds: u64) -> (u64, u64) {
+    // With and without snapshots, which are taken often and leave little of the log.
+    let snapshot =
+        SnapshotPolicy { entries: if seed.is_multiple_of(2) { 15 } else { u64::MAX }, bytes: u64::MAX };
+    let config = NodeConfig { snapshot, keep_entries: Some(3), ..NodeConfig::default() };
+    let mut world = World::with(seed, size, config);
     let all: Vec<u64> = (1..=size).collect();
     world.drift(10_000);
-    let clients: Vec<_> = (0..3).map(|_| world.join(&all, true)).collect();
+    let mut clients: Vec<_> = (0..2).map(|_| world.join(&all, true)).collect();
+    // A plain client knows one server only.
+    clients.push(if seed.is_multiple_of(3) { world.join(&[1], false) } else { world.join(&all, true) });
     let files: Vec<_> = clients.iter().map(|&at| world.open(at, b"/value", EventMask::NONE)).collect();
     world.faults = Faults { loss: 5, duplicates: 5, peer_loss: 2, delay: 3000 };
     let mut known = Known::default();
@@ -120,17 +127,29 @@ fn torture(seed: u64, size: u64, rounds: u64) -> u64 {
     let version = world.node(master).database().stat(b"/value").unwrap().version;
     assert_eq!(version, known.proposed + 1, "seed {seed}");
     world.agree();
-    known.acknowledged + known.reads
+    let restored = all.iter().map(|&id| world.node(id).status().peers.snapshots_restored).sum();
+    (known.acknowledged + known.reads, restored)
+}
+
+/// Tortures cells of these seeds; in all of them together much must get done.
+fn torture_all(seeds: std::ops::Range<u64>, size: u64) {
+    let cells = seeds.end - seeds.start;
+    let (mut done, mut restored) = (0, 0);
+    for seed in seeds {
+        let (more, snapshots) = torture(seed, size, 14);
+        done += more;
+        restored += snapshots;
+    }
+    assert!(done > cells * 50, "{done}");
+    assert!(restored > 0, "no server needed a snapshot");
 }
 
 #[test]
 fn three_servers_lose_nothing_that_was_acknowledged() {
-    let done: u64 = (0..100).map(|seed| torture(seed, 3, 14)).sum();
-    assert!(done > 100 * 50, "{done}");
+    torture_all(0..120, 3);
 }
 
 #[test]
 fn five_servers_lose_nothing_that_was_acknowledged() {
-    let done: u64 = (1000..1030).map(|seed| torture(seed, 5, 14)).sum();
-    assert!(done > 30 * 50, "{done}");
+    torture_all(1000..1040, 5);
 }

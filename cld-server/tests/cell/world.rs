@@ -364,6 +364,7 @@ impl World {
             Flight::ToClient { from, to, datagram } => {
                 let time = self.time();
                 if let Some(at) = self.clients.iter().position(|client| client.addr == to) {
+                    self.clients[at].heard.push((self.now, from));
                     // What is not taken in is a copy, or comes again.
                     let _ = self.clients[at].session.handle_datagram(time, from, &datagram);
                     self.settle(at);

@@ -1,5 +1,6 @@
 //! Tests of the storage, on a disk that crashes, lies and fills up, and on the real one.
 
+mod copy;
 mod crash;
 mod damage;
 mod faulty_disk;
