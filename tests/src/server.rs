@@ -50,6 +50,13 @@ impl Options {
         self
     }
 
+    /// Tells clients an address at which nobody listens: those that come through a proxy would find the way around it
+    /// otherwise.
+    #[must_use]
+    pub fn behind_proxy(self) -> Self {
+        self.args(["--client-addresses", "127.0.0.1:9"])
+    }
+
     /// Adds a variable to the environment.
     #[must_use]
     pub fn env(mut self, name: &str, value: &str) -> Self {

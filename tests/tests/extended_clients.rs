@@ -14,7 +14,7 @@ use cld_tests::raw::codes::{code, op};
 use cld_tests::raw::extended::Master;
 use cld_tests::raw::{Head, Packet};
 use cld_tests::rng::Rng;
-use cld_tests::server::Cld;
+use cld_tests::server::{self, Cld};
 use cldc_udp::{Code, Error, EventMask, FileEvent, LeaseState, LockKind, OpenMode, Options};
 use support::{Kind, with_both_clients};
 
@@ -70,7 +70,7 @@ fn both_kinds_of_session_are_had_for_the_asking() {
 #[test]
 fn the_longest_contents_go_through_a_far_and_lossy_network_in_less_than_two_seconds() {
     const LIMIT: Duration = Duration::from_secs(2);
-    let cld = Cld::start();
+    let cld = server::Options::new().behind_proxy().start();
     let data = Rng::new(1).bytes(131_072);
     // One after the other: they would share the processor, and the time is what is tested.
     for kind in [Kind::Blocking, Kind::Async] {
@@ -103,7 +103,7 @@ fn the_longest_contents_go_through_a_far_and_lossy_network_in_less_than_two_seco
 fn many_small_requests_of_one_session_are_on_their_way_together() {
     const REQUESTS: u64 = 100;
     with_both_clients(|kind| {
-        let cld = Cld::start();
+        let cld = server::Options::new().behind_proxy().start();
         let proxy = Proxy::start(cld.address());
         proxy.set_both(far(0.0));
         let client = kind.connect(options(proxy.address())).unwrap();
@@ -126,7 +126,7 @@ fn many_small_requests_of_one_session_are_on_their_way_together() {
 #[test]
 fn a_client_whose_address_changes_keeps_what_it_has() {
     with_both_clients(|kind| {
-        let cld = Cld::start();
+        let cld = server::Options::new().behind_proxy().start();
         let proxy = Proxy::start(cld.address());
         let client = kind.connect(options(proxy.address())).unwrap();
         let file = client.create("/f").unwrap();
@@ -199,7 +199,7 @@ fn a_server_that_is_stopped_for_longer_than_the_lease_puts_the_client_in_jeopard
 #[test]
 fn a_client_that_is_cut_off_gives_its_lock_up_before_another_gets_it() {
     with_both_clients(|kind| {
-        let cld = Cld::start();
+        let cld = server::Options::new().behind_proxy().start();
         let proxy = Proxy::start(cld.address());
         let near = kind.connect(options(cld.address())).unwrap();
         let far = kind.connect(options(proxy.address()).lease(LEASE)).unwrap();
@@ -248,7 +248,7 @@ fn a_client_that_is_cut_off_gives_its_lock_up_before_another_gets_it() {
 fn no_two_clients_trust_one_lock_whatever_kills_and_cuts_do() {
     const CLIENTS: u64 = 3;
     with_both_clients(|kind| {
-        let mut cld = Cld::start();
+        let mut cld = server::Options::new().behind_proxy().start();
         let proxy = Proxy::start(cld.address());
         proxy.set_both(Faults { loss: 0.05, ..far(0.0) });
         let (holders, turns, stop) = (AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false));
@@ -304,7 +304,7 @@ fn await_more(count: &AtomicU64, more: u64) {
 fn requests_that_kills_and_moves_cut_off_are_done_once() {
     const WRITERS: u64 = 4;
     with_both_clients(|kind| {
-        let mut cld = Cld::start();
+        let mut cld = server::Options::new().behind_proxy().start();
         let proxy = Proxy::start(cld.address());
         proxy.set_both(Faults { duplication: 0.1, reordering: 0.1, ..far(0.1) });
         let client = kind.connect(options(proxy.address())).unwrap();

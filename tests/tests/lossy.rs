@@ -12,7 +12,7 @@ use cld_tests::proxy::{Direction, Faults, Proxy};
 use cld_tests::raw::codes::{code, event, lock, mode};
 use cld_tests::raw::{Answer, RawSession, Request};
 use cld_tests::rng::Rng;
-use cld_tests::server::Cld;
+use cld_tests::server::{self, Cld};
 use cldc_udp::{Code, Error, EventMask, LockKind, OpenMode, Options};
 use support::{Client, Kind, with_both_clients};
 
@@ -36,7 +36,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 const READ_AND_WRITE: OpenMode = OpenMode(OpenMode::READ.0 | OpenMode::WRITE.0);
 
 fn behind(faults: Faults) -> (Cld, Proxy) {
-    let cld = Cld::start();
+    let cld = server::Options::new().behind_proxy().start();
     let proxy = Proxy::start(cld.address());
     proxy.set_both(faults);
     (cld, proxy)

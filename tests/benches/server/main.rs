@@ -48,7 +48,8 @@ fn main() -> Result {
         single::run(&server(&folder)?, &folder, span)?;
     }
     if wanted("lossy") {
-        lossy::run(&server(&folder)?, span)?;
+        let hidden = Options::new().behind_proxy().start_in(tempfile::tempdir_in(&folder)?);
+        lossy::run(&hidden, span)?;
     }
     if wanted("idle") {
         idle_sessions(&folder, idle, Duration::from_secs(setting("CLD_BENCH_IDLE_SECONDS", 30)?))?;
