@@ -61,11 +61,116 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE", default_value = DEFAULT_KEYS, global = true)]
         keys: PathBuf,
     },
+    /// Show how a running server and its cell are
+    Status {
+        #[command(flatten)]
+        server: Running,
+
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Change who the servers of the cell are
+    Member {
+        #[command(flatten)]
+        server: Running,
+
+        #[command(subcommand)]
+        action: MemberAction,
+    },
+    /// Make another server the master
+    Transfer {
+        #[command(flatten)]
+        server: Running,
+
+        /// Its id, or one of its addresses
+        member: String,
+    },
+    /// Save, check and restore what a cell has
+    Snapshot {
+        #[command(subcommand)]
+        action: SnapshotAction,
+    },
     /// Make the data of a server of a cell of several
     Cell {
         #[command(subcommand)]
         action: CellAction,
     },
+}
+
+/// Which running server is meant: the one on this data directory, on this machine.
+#[derive(Debug, Args)]
+pub(crate) struct Running {
+    /// The server's data directory [default: that of /etc/cld/cld.toml, or /var/lib/cld]
+    #[arg(short, long, value_name = "DIR", global = true)]
+    pub(crate) data: Option<PathBuf>,
+}
+
+/// What to do about the members.
+#[derive(Debug, Subcommand)]
+pub(crate) enum MemberAction {
+    /// Add the server that was prepared
+    Add {
+        /// What 'cld cell prepare' printed
+        token: String,
+    },
+    /// Take a server out; it cannot come back with its data
+    Remove {
+        /// Its id, or one of its addresses
+        member: String,
+    },
+    /// Show the members
+    List {
+        /// As JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to do about snapshots.
+#[derive(Debug, Subcommand)]
+pub(crate) enum SnapshotAction {
+    /// Write what a running server has to a new file
+    Save {
+        #[command(flatten)]
+        server: Running,
+
+        /// The file, which must not exist
+        file: PathBuf,
+    },
+    /// Check a file
+    Verify {
+        /// The file
+        file: PathBuf,
+    },
+    /// Make the data of the first server of a new cell from a file
+    Restore {
+        /// The file
+        file: PathBuf,
+
+        /// The data directory, which must not exist or be empty
+        #[arg(short, long, value_name = "DIR")]
+        data: PathBuf,
+
+        #[command(flatten)]
+        cell: Option<NewCell>,
+    },
+}
+
+/// What makes a restored cell one that can grow.
+#[derive(Debug, Args)]
+pub(crate) struct NewCell {
+    /// Where the cell's other servers will find this one [default: a cell of one server]
+    #[arg(long, value_name = "ADDRESS:PORT", required = false)]
+    pub(crate) peer: SocketAddr,
+
+    /// Where clients will find this one
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) client: Option<SocketAddr>,
+
+    /// The file to make with the new cell's id and secret
+    #[arg(long, value_name = "FILE", required = false)]
+    pub(crate) cell_secret: PathBuf,
 }
 
 /// What to do about a cell of several servers.

@@ -26,9 +26,11 @@
 //! | [`codec`] | how commands and snapshots are written as bytes |
 //! | [`keys`] | users and secrets, and their file |
 //! | `net` | sockets, clocks, signals, disk threads: the task that owns the node |
+//! | `admin` | what an operator asks a running server: status, members, snapshots |
 //! | `config`, `cli` | options: command line and file |
-//! | `daemon` | the program: background, log, pid and port files, `--check`, `cld user` |
+//! | `daemon` | the program: background, log, pid and port files, `--check`, `cld user`, `cld cell` and the commands that ask a server |
 
+mod admin;
 mod atomic_file;
 mod cli;
 pub mod codec;

@@ -328,6 +328,12 @@ impl<E: Engine> Node<E> {
         &self.database
     }
 
+    /// What a snapshot of that state stands for.
+    #[must_use]
+    pub fn snapshot_point(&self) -> SnapshotPoint {
+        self.engine.snapshot_point()
+    }
+
     /// Where the server stands, and what it has counted.
     #[must_use]
     pub fn status(&self) -> Status {

@@ -199,6 +199,19 @@ impl Config {
     }
 }
 
+/// The data directory that a command is about: the one it names, or that of the default configuration file.
+///
+/// # Errors
+/// See [`ConfigError`].
+pub(crate) fn data_directory(named: Option<PathBuf>) -> Result<PathBuf, ConfigError> {
+    if let Some(named) = named {
+        return Ok(named);
+    }
+    let default = Path::new(DEFAULT_FILE);
+    let settings = if default.exists() { Settings::load(default)? } else { Settings::default() };
+    Ok(settings.data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)))
+}
+
 /// Whether a packet can be sent there at all.
 pub(crate) fn is_reachable(address: SocketAddr) -> bool {
     address.port() != 0 && !address.ip().is_unspecified() && !address.ip().is_multicast()

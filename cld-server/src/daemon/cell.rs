@@ -1,4 +1,4 @@
-//! `cld cell`: making the data directories of the servers of a cell.
+//! `cld cell` and `cld snapshot restore`: making the data directories of the servers of a cell.
 //!
 //! An empty disk never becomes a server of a cell by itself: it might be one that was wiped, and would vote as if it
 //! remembered. So an operator makes the first server's directory, and prepares each that joins; every disk gets an id of
@@ -11,12 +11,16 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::tell;
-use crate::cli::{CellAction, NewServer};
+use crate::cli::{CellAction, NewCell, NewServer};
 use crate::config::is_reachable;
-use crate::net::fresh_identity;
+use crate::database::SnapshotError as DecodeError;
+use crate::net::{decode, fresh_identity};
 use crate::peer::secret::{Secret, SecretError, SecretFile};
 use crate::peer::token::{Token, TokenError};
-use crate::storage::{Addresses, Identity, OpenError, OpenMode, Store};
+use crate::storage::{
+    Addresses, Configuration, HardState, Identity, LogError, LogStore, LogWrite, OpenError, OpenMode,
+    SnapshotError, SnapshotPoint, SnapshotReader, Store,
+};
 
 /// Does it. A join token goes to standard output alone on a line; everything else is told on standard error.
 pub(super) fn run(action: &CellAction) -> Result<(), CellError> {
@@ -27,16 +31,12 @@ pub(super) fn run(action: &CellAction) -> Result<(), CellError> {
 }
 
 fn init(server: &NewServer) -> Result<(), CellError> {
-    let addresses = addresses(server)?;
+    let addresses = addresses(server.peer, server.client)?;
     must_be_empty(&server.data)?;
     let identity = fresh_identity()?;
-    let file = SecretFile { cell: identity.cell, secret: Secret::generate()? };
-    file.write_new(&server.cell_secret)?;
-    if let Err(error) = Store::open(&server.data, OpenMode::FirstMember(identity, addresses)) {
-        // It is the secret of no cell.
-        let _ = std::fs::remove_file(&server.cell_secret);
-        return Err(error.into());
-    }
+    with_new_secret(identity.cell, &server.cell_secret, || {
+        Ok(Store::open(&server.data, OpenMode::FirstMember(identity, addresses)).map(|_| ())?)
+    })?;
     tell(&format_args!(
         "cld: {} is the first server of the new cell {:032x}. Start it with '--cell-secret {}' and '--peer'; \
          copy that file to each server that shall join, and run 'cld cell prepare' there.",
@@ -48,7 +48,7 @@ fn init(server: &NewServer) -> Result<(), CellError> {
 }
 
 fn prepare(server: &NewServer) -> Result<(), CellError> {
-    let addresses = addresses(server)?;
+    let addresses = addresses(server.peer, server.client)?;
     let file = SecretFile::read(&server.cell_secret)?;
     must_be_empty(&server.data)?;
     let identity = Identity { cell: file.cell, ..fresh_identity()? };
@@ -65,14 +65,83 @@ fn prepare(server: &NewServer) -> Result<(), CellError> {
     Ok(())
 }
 
-fn addresses(server: &NewServer) -> Result<Addresses, CellError> {
-    let unreachable = |address: &&SocketAddr| !is_reachable(**address);
-    if let Some(&address) =
-        [Some(&server.peer), server.client.as_ref()].into_iter().flatten().find(unreachable)
+/// Checks a snapshot file, and that this version can read what is in it.
+pub(super) fn verify(file: &Path) -> Result<(), CellError> {
+    let reader = SnapshotReader::open(file)?;
+    let (cell, record) = (reader.cell(), reader.record().clone());
+    let undecodable = |source| CellError::Decode { file: file.to_owned(), source };
+    let totals = decode(reader).map_err(undecodable)?.totals();
+    writeln!(
+        io::stdout(),
+        "{}: whole, {} bytes; cell {cell:032x} as of index {}, term {}; {} sessions, {} files and directories, {} bytes in them",
+        file.display(),
+        record.length,
+        record.point.at.index,
+        record.point.at.term,
+        totals.sessions,
+        totals.inodes,
+        totals.data
+    )
+    .map_err(CellError::Output)
+}
+
+/// Makes the first server of a new cell from a snapshot file.
+pub(super) fn restore(file: &Path, data: &Path, cell: Option<&NewCell>) -> Result<(), CellError> {
+    let addresses = cell.map(|cell| addresses(cell.peer, cell.client)).transpose()?.unwrap_or_default();
+    must_be_empty(data)?;
+    let undecodable = |source| CellError::Decode { file: file.to_owned(), source };
+    decode(SnapshotReader::open(file)?).map_err(undecodable)?;
+    let identity = fresh_identity()?;
+    let fill = || fill(identity, addresses, &mut SnapshotReader::open(file)?, data);
+    match cell {
+        Some(cell) => with_new_secret(identity.cell, &cell.cell_secret, fill)?,
+        None => fill()?,
+    }
+    tell(&format_args!(
+        "cld: {} is the first server of the new cell {:032x}, with the state of {}. Before it is started, wait as long \
+         as the longest lease of a session: clients of the old cell may still believe in their locks.",
+        data.display(),
+        identity.cell,
+        file.display()
+    ));
+    Ok(())
+}
+
+/// Makes a log that begins with a copy of this snapshot, of which this one server is the only member.
+fn fill(
+    identity: Identity,
+    addresses: Addresses,
+    from: &mut SnapshotReader,
+    data: &Path,
+) -> Result<(), CellError> {
+    let (mut store, _) = Store::open(data, OpenMode::NewMember(identity))?;
+    let at = from.record().point.at;
+    let configuration = Configuration::of_one(identity.node.get(), addresses);
+    let mut copy = store.snapshots().receive(SnapshotPoint { at, configuration })?;
+    while let Some(chunk) = from.next_chunk()? {
+        copy.write_chunk(&chunk)?;
+    }
+    let hard_state = HardState { term: at.term, vote: 0, commit: at.index };
+    let snapshot = Some(copy.finish()?);
+    Ok(store.append(&[LogWrite { snapshot, entries: Vec::new(), hard_state }])?)
+}
+
+/// Writes the file of a new cell's secret, and removes it again if what follows fails: it is the secret of no cell then.
+fn with_new_secret(
+    cell: u128,
+    path: &Path,
+    make: impl FnOnce() -> Result<(), CellError>,
+) -> Result<(), CellError> {
+    SecretFile { cell, secret: Secret::generate()? }.write_new(path)?;
+    make().inspect_err(|_| drop(std::fs::remove_file(path)))
+}
+
+fn addresses(peer: SocketAddr, client: Option<SocketAddr>) -> Result<Addresses, CellError> {
+    if let Some(address) = [Some(peer), client].into_iter().flatten().find(|address| !is_reachable(*address))
     {
         return Err(CellError::Unreachable { address });
     }
-    Ok(Addresses { peer: Some(server.peer), client: server.client })
+    Ok(Addresses { peer: Some(peer), client })
 }
 
 fn must_be_empty(directory: &Path) -> Result<(), CellError> {
@@ -100,6 +169,12 @@ pub(super) enum CellError {
     Secret(#[from] SecretError),
     #[error(transparent)]
     Token(#[from] TokenError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error("{} is whole, but not what this version writes: {source}", file.display())]
+    Decode { file: PathBuf, source: DecodeError },
+    #[error(transparent)]
+    Log(#[from] LogError),
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error("the system gives no random numbers: {0}")]

@@ -1,5 +1,6 @@
 //! The `cld` program around the server: command line, start and end, the files that tell others about the process.
 
+mod admin;
 mod cell;
 mod check;
 mod detach;
@@ -16,10 +17,11 @@ use std::process::ExitCode;
 use thiserror::Error;
 use tracing::{error, info};
 
+use self::admin::CommandError;
 use self::cell::CellError;
 use self::logging::Destination;
 use self::run_files::{PidFile, PortFile, RunFileError};
-use crate::cli::{Command, CommandLine};
+use crate::cli::{Command, CommandLine, SnapshotAction};
 use crate::config::{Config, ConfigError, ConfigSource};
 use crate::keys::file::KeyFileError;
 use crate::net::{ServeError, Server};
@@ -42,10 +44,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         Err(error) => return explain_usage(&error),
     };
     let done = match command_line.command {
-        Some(Command::User { action, keys }) => users::run(&action, &keys).map(|()| ExitCode::SUCCESS),
-        Some(Command::Cell { action }) => {
-            cell::run(&action).map(|()| ExitCode::SUCCESS).map_err(Failure::Cell)
-        }
+        Some(command) => command_of(command).map(|()| ExitCode::SUCCESS),
         None => {
             let source = ConfigSource { command_line: command_line.settings, file: command_line.config };
             serve_or_check(source, command_line.check)
@@ -55,6 +54,23 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
         tell(&format_args!("cld: {failure}"));
         failure.exit_code()
     })
+}
+
+/// Does what is done besides serving.
+fn command_of(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::User { action, keys } => users::run(&action, &keys)?,
+        Command::Cell { action } => cell::run(&action)?,
+        Command::Status { server, json } => admin::status(server, json)?,
+        Command::Member { server, action } => admin::member(server, action)?,
+        Command::Transfer { server, member } => admin::transfer(server, member)?,
+        Command::Snapshot { action } => match action {
+            SnapshotAction::Save { server, file } => admin::save(server, &file)?,
+            SnapshotAction::Verify { file } => cell::verify(&file)?,
+            SnapshotAction::Restore { file, data, cell } => cell::restore(&file, &data, cell.as_ref())?,
+        },
+    }
+    Ok(())
 }
 
 fn serve_or_check(source: ConfigSource, check: bool) -> Result<ExitCode, Failure> {
@@ -140,6 +156,8 @@ enum Failure {
     #[error(transparent)]
     Serve(#[from] ServeError),
     #[error(transparent)]
+    Command(#[from] CommandError),
+    #[error(transparent)]
     Cell(#[from] CellError),
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
@@ -149,10 +167,14 @@ impl Failure {
     fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Config(_) | Self::Keys(_) => EXIT_CONFIG,
+            Self::Command(CommandError::Config(_)) => EXIT_CONFIG,
             Self::Serve(ServeError::Config(_) | ServeError::Keys(_)) => EXIT_CONFIG,
-            Self::Detach(_) | Self::RunFile(_) | Self::Serve(_) | Self::Cell(_) | Self::Output(_) => {
-                EXIT_FAILURE
-            }
+            Self::Detach(_)
+            | Self::RunFile(_)
+            | Self::Serve(_)
+            | Self::Cell(_)
+            | Self::Command(_)
+            | Self::Output(_) => EXIT_FAILURE,
         })
     }
 }

@@ -3,11 +3,15 @@
 //! [`Server`] feeds the node what happens, and does what the node wants, until the process is told to end. Nothing in
 //! here decides anything about the protocol.
 
+mod admin;
 mod clock;
 mod disk;
+mod peers;
+mod questions;
 mod recover;
 mod server;
 mod signals;
+mod snapshot_stream;
 mod snapshots;
 mod sockets;
 
@@ -15,7 +19,7 @@ use std::io;
 
 use thiserror::Error;
 
-pub(crate) use recover::{RecoverError, check_cell, fresh_identity};
+pub(crate) use recover::{RecoverError, check_cell, decode, fresh_identity};
 pub(crate) use server::Server;
 pub(crate) use sockets::BindError;
 

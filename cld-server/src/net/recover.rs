@@ -67,7 +67,7 @@ pub(crate) fn fresh_identity() -> Result<Identity, getrandom::Error> {
 }
 
 /// What a snapshot file holds.
-pub(super) fn decode(reader: SnapshotReader) -> Result<Database, DecodeError> {
+pub(crate) fn decode(reader: SnapshotReader) -> Result<Database, DecodeError> {
     Snapshot::decode(Chunks { reader, chunk: Vec::new(), taken: 0 })
 }
 

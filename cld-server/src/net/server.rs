@@ -7,20 +7,26 @@ use tokio::runtime::{Builder, Runtime};
 use tracing::{debug, error, info, warn};
 
 use super::ServeError;
+use super::admin::{Admin, Question};
 use super::clock::{clock, now, sleep_until};
 use super::disk::DiskThreads;
+use super::peers::{Peers, deliver};
+use super::questions::Questions;
 use super::recover::recover;
 use super::signals::{Order, Signals};
 use super::sockets::{Received, Sockets};
 use crate::config::{Config, ConfigSource};
 use crate::endpoint::Timing;
 use crate::keys::Keys;
-use crate::node::{Clock, Node, NodeConfig, Start};
+use crate::node::{Clock, Event as NodeEvent, Node, NodeConfig, Start};
+use crate::peer::links::Event as LinkEvent;
 use crate::peer::secret::SecretFile;
 use crate::storage::Store;
 
 /// The most datagrams taken from one socket in one turn.
 const DATAGRAMS: usize = 64;
+/// The most that is taken from the other servers in one turn.
+const FRAMES: usize = 256;
 /// As long without a turn, and the process was stopped or starved: the engine's ticks alone come more often.
 const STALL: Duration = Duration::from_secs(1);
 /// Datagrams taken from a socket in the turn after a stall: more than a socket holds.
@@ -76,6 +82,11 @@ struct Task {
     node: Node,
     sockets: Sockets,
     disk: DiskThreads,
+    /// None in a cell of one.
+    peers: Option<Peers>,
+    /// None if the socket could not be made.
+    admin: Option<Admin>,
+    questions: Questions,
     signals: Signals,
     source: ConfigSource,
     watchdog: Option<Watchdog>,
@@ -108,6 +119,14 @@ impl Task {
             seed,
             ..NodeConfig::default()
         };
+        let (identity, members) = (start.identity, start.log.base.configuration.clone());
+        let secret = secret.map(|file| file.secret);
+        let peers = match (&config.cell, secret.clone()) {
+            (Some(cell), Some(secret)) => Some(Peers::start(cell.peer, secret, identity, &members).await?),
+            _ => None,
+        };
+        let admin = Admin::start(&config.data)
+            .map_err(|error| warn!("no 'cld status' and the like: {}: {error}", config.data.display()));
         let node = Node::new(node_config, keys, start, clock())?;
         let disk = DiskThreads::start(store)?;
         let (watchdog, buffer) = (Watchdog::asked_for(), vec![0; DATAGRAM].into());
@@ -115,6 +134,9 @@ impl Task {
             node,
             sockets,
             disk,
+            peers,
+            admin: admin.ok(),
+            questions: Questions::new(identity, secret),
             signals,
             source,
             watchdog,
@@ -138,7 +160,13 @@ impl Task {
                     warn!("some requests stay without an answer; their clients will ask again");
                 }
                 let left = end_by.since(now()).into();
-                if tokio::time::timeout(left, self.disk.close()).await.is_err() {
+                let close = async {
+                    if let Some(peers) = self.peers {
+                        peers.close().await;
+                    }
+                    self.disk.close().await;
+                };
+                if tokio::time::timeout(left, close).await.is_err() {
                     warn!("the log was not closed in time; the next start may take longer");
                 }
                 return Ok(());
@@ -149,29 +177,44 @@ impl Task {
                 biased;
                 order = self.signals.next() => self.obey(order),
                 done = self.disk.next() => self.node.handle_disk(clock(), done),
+                event = next_of(&mut self.peers) => deliver(&mut self.node, clock(), event),
+                question = next_question(&mut self.admin) => {
+                    self.questions.answer(&mut self.node, self.peers.as_ref(), clock(), question);
+                }
                 () = self.sockets.readable() => {}
                 () = sleep_until(deadlines.into_iter().flatten().min()) => {}
             }
             self.turn();
+            if self.peers.is_some() {
+                // The links are tasks of this thread too.
+                tokio::task::yield_now().await;
+            }
         }
     }
 
     /// Takes in what has happened, a bounded part of it, and does what the node wants. Time passes last: a session is
     /// not judged by a deadline while what its client sent before waits in the socket.
     fn turn(&mut self) {
-        let clock = clock();
-        let stalled = clock.now >= self.last_turn + STALL;
-        self.last_turn = clock.now;
-        self.drain(clock);
+        let begun = now();
+        let stalled = begun >= self.last_turn + STALL;
+        self.last_turn = begun;
+        self.drain(clock());
         while let Some(done) = self.disk.try_next() {
-            self.node.handle_disk(clock, done);
-            self.drain(clock);
+            self.node.handle_disk(clock(), done);
+            self.drain(clock());
+        }
+        for _ in 0..FRAMES {
+            let Some(event) = self.peers.as_mut().and_then(Peers::try_next) else { break };
+            deliver(&mut self.node, clock(), event);
+            self.drain(clock());
         }
         for id in self.sockets.ids() {
             for _ in 0..if stalled { BACKLOG } else { DATAGRAMS } {
-                match self.sockets.receive(id, clock.now, stalled, &mut self.buffer) {
+                match self.sockets.receive(id, begun, stalled, &mut self.buffer) {
                     Received::Datagram(from, length) => {
                         let datagram = self.buffer.get(..length).unwrap_or_default();
+                        // Read after the datagram came, or it could be answered under a lease that is over.
+                        let clock = clock();
                         self.node.handle_datagram(clock, id, from, datagram);
                         self.drain(clock);
                     }
@@ -180,12 +223,15 @@ impl Task {
                 }
             }
         }
-        if self.node.poll_timeout().is_some_and(|at| at <= clock.now) {
+        let clock = clock();
+        // After a stop in the midst of this turn, the sockets come first in the next.
+        let stopped = clock.now >= begun + STALL && !stalled;
+        if !stopped && self.node.poll_timeout().is_some_and(|at| at <= clock.now) {
             self.node.handle_timeout(clock);
             self.drain(clock);
         }
         if let Some(watchdog) = &mut self.watchdog {
-            watchdog.feed(clock.now);
+            watchdog.feed(begun);
         }
     }
 
@@ -199,6 +245,23 @@ impl Task {
         while let Some(transmit) = self.node.poll_transmit(clock, &mut self.buffer) {
             let datagram = self.buffer.get(..transmit.len).unwrap_or_default();
             self.sockets.send(transmit.via, transmit.to, datagram);
+        }
+        while let Some((to, frame)) = self.node.poll_peer() {
+            if let Some(peers) = &self.peers {
+                peers.send(to, &frame);
+            }
+        }
+        while let Some(event) = self.node.poll_event() {
+            match event {
+                NodeEvent::MembersChanged(members) => {
+                    if let Some(peers) = &self.peers {
+                        peers.set_members(&members);
+                    }
+                    self.questions.members_changed(&members);
+                }
+                NodeEvent::Deposed => self.questions.deposed(),
+                NodeEvent::Serving { .. } => {}
+            }
         }
     }
 
@@ -265,6 +328,22 @@ impl Task {
             limits = ?counters.limits,
             "STAT",
         );
+    }
+}
+
+/// What comes next from the other servers; nothing ever in a cell of one.
+async fn next_of(peers: &mut Option<Peers>) -> LinkEvent {
+    match peers {
+        Some(peers) => peers.next().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What an operator asks next.
+async fn next_question(admin: &mut Option<Admin>) -> Question {
+    match admin {
+        Some(admin) => admin.next().await,
+        None => std::future::pending().await,
     }
 }
 

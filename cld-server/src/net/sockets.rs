@@ -293,6 +293,16 @@ pub(crate) enum BindError {
         /// What failed.
         source: io::Error,
     },
+    /// The address for the other servers cannot be bound.
+    #[error(
+        "cannot listen on {address} (TCP) for the cell's other servers: {source}; 'peer' says where to listen"
+    )]
+    Peer {
+        /// The address and port.
+        address: SocketAddr,
+        /// What failed.
+        source: io::Error,
+    },
     /// A socket that is bound cannot be used.
     #[error("cannot use the sockets: {0}")]
     Socket(io::Error),

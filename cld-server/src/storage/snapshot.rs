@@ -18,6 +18,7 @@
 //! [`SnapshotReader`] reads and checks all of it before it gives out the first chunk all the same.
 
 use std::fmt::Debug;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -83,7 +84,8 @@ pub(super) fn file_name(index: u64) -> String {
 }
 
 impl Snapshots {
-    pub(super) fn new(disk: Arc<dyn Disk>, cell: u128) -> Self {
+    /// The snapshots of this cell on this disk.
+    pub(crate) fn new(disk: Arc<dyn Disk>, cell: u128) -> Self {
         Self { disk, cell }
     }
 
@@ -370,6 +372,20 @@ pub struct SnapshotReader {
 }
 
 impl SnapshotReader {
+    /// Opens a snapshot file wherever it is, after reading and checking all of it.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`].
+    pub fn open(path: &Path) -> Result<Self, SnapshotError> {
+        match File::open(path) {
+            Ok(file) => Self::verify(Box::new(file), path.to_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Err(SnapshotError::Missing { file: path.to_owned() })
+            }
+            Err(source) => Err(SnapshotError::Disk { file: path.to_owned(), source }),
+        }
+    }
+
     fn verify(file: Box<dyn DiskFile>, path: PathBuf) -> Result<Self, SnapshotError> {
         let corrupt = |what| SnapshotError::Corrupt { file: path.clone(), what };
         let disk = |source| SnapshotError::Disk { file: path.clone(), source };
