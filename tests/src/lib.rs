@@ -9,6 +9,7 @@
     reason = "the support library of tests: a broken expectation is a failed test"
 )]
 
+pub mod cell;
 pub mod observe;
 pub mod programs;
 pub mod proxy;

@@ -28,6 +28,7 @@ pub struct Options {
     environment: Vec<(String, String)>,
     own_keys: bool,
     program: Option<PathBuf>,
+    port: Option<u16>,
 }
 
 impl Default for Options {
@@ -40,7 +41,7 @@ impl Options {
     /// Foreground, log on stderr, one loopback address, users' names as keys.
     #[must_use]
     pub const fn new() -> Self {
-        Self { arguments: Vec::new(), environment: Vec::new(), own_keys: false, program: None }
+        Self { arguments: Vec::new(), environment: Vec::new(), own_keys: false, program: None, port: None }
     }
 
     /// Adds an argument, or several.
@@ -71,6 +72,13 @@ impl Options {
         self
     }
 
+    /// On this port, instead of any free one.
+    #[must_use]
+    pub const fn port(mut self, port: u16) -> Self {
+        self.port = Some(port);
+        self
+    }
+
     /// With a file of users and secrets instead of `--insecure-user-as-key`.
     #[must_use]
     pub fn keys(mut self, file: &Path) -> Self {
@@ -96,9 +104,9 @@ impl Options {
     #[must_use]
     #[track_caller]
     pub fn start_in(self, folder: TempDir) -> Cld {
-        let port = free_port();
+        let port = self.port.unwrap_or_else(free_port);
         let child = spawn(folder.path(), port, &self);
-        let mut cld = Cld { child, port, options: self, folder: Some(folder), ended: None };
+        let mut cld = Cld { child, port, options: self, folder: Some(folder), ended: None, stopped: false };
         cld.wait_until_ready();
         cld
     }
@@ -132,7 +140,7 @@ impl Options {
 }
 
 /// A port below those that the kernel hands out by itself, so that nobody takes it while the server is down.
-fn free_port() -> u16 {
+pub(crate) fn free_port() -> u16 {
     const FIRST: u16 = 10_000;
     const COUNT: u16 = 20_000;
     static NEXT: AtomicU16 = AtomicU16::new(0);
@@ -155,6 +163,7 @@ pub struct Cld {
     /// None after it was handed over.
     folder: Option<TempDir>,
     ended: Option<ExitStatus>,
+    stopped: bool,
 }
 
 impl Cld {
@@ -196,6 +205,12 @@ impl Cld {
     #[must_use]
     pub fn process(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Whether it was neither ended nor stopped.
+    #[must_use]
+    pub const fn answers(&self) -> bool {
+        self.ended.is_none() && !self.stopped
     }
 
     /// Its data directory.
@@ -291,12 +306,14 @@ impl Cld {
     /// Stops its clock hands, as it were (SIGSTOP).
     #[track_caller]
     pub fn stop(&mut self) {
+        self.stopped = true;
         self.signal(Signal::STOP);
     }
 
     /// Lets it go on (SIGCONT).
     #[track_caller]
     pub fn cont(&mut self) {
+        self.stopped = false;
         self.signal(Signal::CONT);
     }
 
@@ -318,7 +335,7 @@ impl Cld {
     pub fn begin_restart(&mut self) {
         assert!(self.try_exit().is_some(), "end cld before it is started again");
         self.child = spawn(self.path(), self.port, &self.options);
-        self.ended = None;
+        (self.ended, self.stopped) = (None, false);
     }
 
     /// Ends it, and hands over the folder that holds its data directory.

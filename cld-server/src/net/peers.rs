@@ -53,10 +53,9 @@ impl Peers {
             );
             return;
         }
-        if !configuration.contains(self.me) {
-            warn!(
-                "this server is no member of the cell any more; to come back it needs an empty data directory"
-            );
+        if configuration.removed.contains(&self.me) {
+            warn!("this server was removed from the cell; to come back it needs an empty data directory");
+            return self.links.set_members(&BTreeMap::new());
         }
         let address = |(node, member): (&u64, &crate::storage::Member)| Some((*node, member.addresses.peer?));
         self.links.set_members(&configuration.members.iter().filter_map(address).collect());

@@ -132,8 +132,8 @@ impl Questions {
         let members = node.members();
         let role = match status.replica.role {
             _ if status.serves => Role::Master,
-            _ if members.members.is_empty() => Role::Waiting,
-            _ if !members.contains(me) => Role::Removed,
+            _ if members.removed.contains(&me) => Role::Removed,
+            _ if !members.contains(me) => Role::Waiting,
             EngineRole::Leader => Role::Beginning,
             EngineRole::Candidate => Role::Candidate,
             EngineRole::Follower => Role::Follower,

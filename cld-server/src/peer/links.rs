@@ -380,7 +380,7 @@ async fn keep_linked(shared: Arc<Shared>, member: Arc<Member>) {
         };
         match ended {
             Ok(()) | Err(LinkError::Simultaneous | LinkError::Session(SessionError::NotTaken)) => {
-                debug!("server {}: there is another link", member.id);
+                debug!("server {:016x}: there is another link", member.id);
             }
             Err(error) => member.trouble(error),
         }
@@ -424,7 +424,7 @@ async fn accept(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, slot: 
         Ok((connection, member, version)) => {
             match shared.carry(connection, &member, End::Accepted, version).await {
                 Ok(()) | Err(LinkError::Simultaneous) => {
-                    debug!("server {}: there is another link", member.id)
+                    debug!("server {:016x}: there is another link", member.id)
                 }
                 Err(error) => member.trouble(error),
             }

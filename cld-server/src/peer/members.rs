@@ -228,7 +228,7 @@ impl Member {
             if old.end != end && end != kept && old.since.elapsed() < settled {
                 return Err(LinkError::Simultaneous);
             }
-            debug!("server {}: another connection takes the place of the link", self.id);
+            debug!("server {:016x}: another connection takes the place of the link", self.id);
             self.tell(Event::Down { peer: self.id });
         }
         state.links += 1;
@@ -236,7 +236,7 @@ impl Member {
         state.link = Some(Link { number, end, since: Instant::now(), version });
         state.dropped += state.outbox.clear();
         if state.trouble.take().is_some() || number == 1 {
-            info!("server {} at {}: linked", self.id, state.address);
+            info!("server {:016x} at {}: linked", self.id, state.address);
         }
         self.current.send_replace(Some(number));
         self.tell(Event::Up { peer: self.id });
@@ -262,10 +262,10 @@ impl Member {
         let text = error.to_string();
         let mut state = lock(&self.state);
         if state.trouble.as_ref() == Some(&text) {
-            debug!("server {} at {}: {text}", self.id, state.address);
+            debug!("server {:016x} at {}: {text}", self.id, state.address);
             return;
         }
-        warn!("server {} at {}: {text}", self.id, state.address);
+        warn!("server {:016x} at {}: {text}", self.id, state.address);
         state.trouble = Some(text);
         self.tell(Event::Trouble { peer: Some(self.id), address: state.address, error });
     }

@@ -511,7 +511,7 @@ pub enum SessionError {
     },
     /// Both ends are one server.
     #[error(
-        "server {node} was connected with itself, or another server has the same id: check the addresses of the members"
+        "server {node:016x} was connected with itself, or another server has the same id: check the addresses of the members"
     )]
     Itself {
         /// Its id.
@@ -532,7 +532,7 @@ pub enum SessionError {
     },
     /// The other end does not know this server as a member.
     #[error(
-        "server {by} does not know server {node}, which this is, as a member of the cell: was it removed, or never added?"
+        "server {by:016x} does not know server {node:016x}, which this is, as a member of the cell: was it removed, or never added?"
     )]
     NotMember {
         /// This server's id.
