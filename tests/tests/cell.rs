@@ -115,8 +115,8 @@ fn without_a_majority_nothing_is_acknowledged() {
 fn members_come_and_go_by_commands_and_a_token_is_good_once() {
     let mut cell = Cell::start(1);
     Client::connect(options(cell.addresses())).unwrap().write("/value", b"early").unwrap();
-    let (token, folder, options) = cell.prepare();
-    cell.servers.push(options.start_in(folder));
+    let (token, folder, start) = cell.prepare();
+    cell.servers.push(start.start_in(folder));
     assert_eq!(cell.says(1, "role").as_deref(), Some("waiting"));
     let changed = token.replace(&token[20..24], "0000");
     assert!(cell.ask(0, &["member", "add", &changed]).is_err());
