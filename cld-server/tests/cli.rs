@@ -10,10 +10,10 @@
 )]
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Ipv4Addr, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixDatagram;
+use std::os::unix::net::{UnixDatagram, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -528,4 +528,52 @@ fn a_directory_is_used_only_as_what_it_was_made_for() {
     let args = ["--check", "--insecure-user-as-key", "-d", "a"];
     let (status, out, _) = run_server(directory.path(), &[&args[..], &cell("secret")].concat());
     assert!(status == Some(0) && out.contains("by secret, TCP on 127.0.0.1:9009"), "{out}");
+}
+
+#[test]
+fn a_running_server_tells_how_it_is_in_words_and_in_json() {
+    let server = Server::start(INSECURE);
+    let directory = server.directory.path();
+    assert!(server.lets_in("web", b"web"));
+    let (status, out, err) = run(directory, &["status", "-d", "data"]);
+    assert!(
+        status == Some(0) && out.contains("role      master") && out.contains("sessions  1"),
+        "{out}{err}"
+    );
+    let (_, out, _) = run(directory, &["status", "--json", "-d", "data"]);
+    let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&report["role"], &report["master"]), (&"master".into(), &report["server"]));
+    assert!(report["disk"]["used"].as_u64().unwrap() > 0 && report["log"]["applied"].as_u64().unwrap() > 1);
+    let (_, out, _) = run(directory, &["member", "list", "-d", "data"]);
+    assert!(out.lines().nth(1).is_some_and(|line| line.contains("here")), "{out}");
+
+    let (status, _, err) = run(directory, &["member", "add", "cld-join-1:00", "-d", "data"]);
+    assert!(status == Some(1) && err.contains("cell of one"), "{err}");
+    let mode = fs::metadata(server.path("data/admin.sock")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let (_, directory) = server.end(Signal::TERM);
+    assert!(!directory.path().join("data/admin.sock").exists());
+    let (status, _, err) = run(directory.path(), &["status", "-d", "data"]);
+    assert!(status == Some(1) && err.contains("no server answers at data/admin.sock"), "{err}");
+}
+
+#[test]
+fn nonsense_on_the_admin_socket_is_refused_and_harms_nobody() {
+    let server = Server::start(INSECURE);
+    let connect = || UnixStream::connect(server.path("data/admin.sock")).unwrap();
+    let mut line = String::new();
+    for nonsense in [&b"\n"[..], b"{}\n", b"\xff\xfe\n", b"{\"ask\":\"end\"}\n", &[b'x'; 4096]] {
+        let mut stream = connect();
+        stream.write_all(nonsense).unwrap();
+        line.clear();
+        BufReader::new(stream).read_line(&mut line).unwrap();
+        assert!(line.contains("the request makes no sense"), "{line}");
+    }
+    // As many as there is room for, which say nothing; and some that go away at once.
+    let silent: Vec<UnixStream> = (0..7).map(|_| connect()).collect();
+    (0..20).for_each(|_| drop(connect()));
+    let (status, out, err) = run(server.directory.path(), &["status", "-d", "data"]);
+    assert!(status == Some(0) && out.contains("master"), "{err}");
+    drop(silent);
+    assert!(server.lets_in("web", b"web"));
 }

@@ -168,7 +168,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::Config(_) | Self::Keys(_) => EXIT_CONFIG,
             Self::Command(CommandError::Config(_)) => EXIT_CONFIG,
-            Self::Serve(ServeError::Config(_) | ServeError::Keys(_)) => EXIT_CONFIG,
+            Self::Serve(ServeError::Config(_) | ServeError::Keys(_) | ServeError::Secret(_)) => EXIT_CONFIG,
             Self::Detach(_)
             | Self::RunFile(_)
             | Self::Serve(_)
