@@ -1,6 +1,5 @@
 //! Cells of several real servers, made and changed by the commands of an operator: writes, locks and sessions outlive
 //! the master; any server helps a client; members come and go; what is saved can be restored.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on must fail")]
 
 use std::net::SocketAddr;
 use std::time::Duration;
