@@ -9,7 +9,11 @@ mod disk;
 #[cfg(test)]
 mod faults;
 #[cfg(test)]
+mod locks;
+#[cfg(test)]
 mod members;
+#[cfg(test)]
+mod peers;
 #[cfg(test)]
 mod reads;
 #[cfg(test)]

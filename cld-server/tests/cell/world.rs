@@ -65,6 +65,8 @@ pub(crate) struct World {
     cut: BTreeSet<(u64, u64)>,
     /// Clients and the servers that they cannot reach.
     pub(crate) unreachable: BTreeSet<(usize, u64)>,
+    /// Whether these hear nothing of them, either.
+    pub(crate) deafens: bool,
     /// Each link's number, which changes when it is made anew, and when its last frame arrives.
     links: BTreeMap<(u64, u64), (u64, u64)>,
     flights: BTreeMap<(u64, u64), Flight>,
@@ -100,6 +102,7 @@ impl World {
             disk_latency: 1000,
             cut: BTreeSet::new(),
             unreachable: BTreeSet::new(),
+            deafens: false,
             links: BTreeMap::new(),
             flights: BTreeMap::new(),
             flown: 0,
@@ -363,7 +366,8 @@ impl World {
             }
             Flight::ToClient { from, to, datagram } => {
                 let time = self.time();
-                if let Some(at) = self.clients.iter().position(|client| client.addr == to) {
+                let found = self.clients.iter().position(|client| client.addr == to);
+                if let Some(at) = found.filter(|&at| !self.mutes(from, at)) {
                     self.clients[at].heard.push((self.now, from));
                     // What is not taken in is a copy, or comes again.
                     let _ = self.clients[at].session.handle_datagram(time, from, &datagram);
@@ -380,6 +384,11 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether nothing of a server comes to a client.
+    fn mutes(&self, from: SocketAddr, client: usize) -> bool {
+        self.deafens && self.unreachable.iter().any(|&(at, id)| at == client && server_addr(id) == from)
     }
 
     /// Takes out all that a server has to do.
