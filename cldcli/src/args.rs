@@ -128,7 +128,11 @@ enum Action {
     },
     /// Start a server, show what it does, and check that it does it
     #[cfg(feature = "demo")]
-    Demo,
+    Demo {
+        /// Start a cell of 1, 3 or 5 servers, and kill its master while a lock is held
+        #[arg(long, value_name = "N", value_parser = servers)]
+        cell: Option<usize>,
+    },
     /// Print help
     Help,
     /// What makes sense only with other commands before or after it.
@@ -167,9 +171,9 @@ pub(crate) enum Task {
     Check(Sequencer),
     /// A command under a lock.
     Locked { path: Path, kind: LockKind, wait: bool, program: OsString, arguments: Vec<OsString> },
-    /// The demonstration.
+    /// The demonstration, of one server or of a cell of so many.
     #[cfg(feature = "demo")]
-    Demo,
+    Demo { cell: Option<usize> },
     /// Show help.
     Help,
     /// One command that does nothing alone.
@@ -208,7 +212,7 @@ impl Arguments {
             }
             Action::CheckSequencer { sequencer } => return Task::Check(sequencer.clone()),
             #[cfg(feature = "demo")]
-            Action::Demo => return Task::Demo,
+            Action::Demo { cell } => return Task::Demo { cell: *cell },
             Action::Help => return Task::Help,
             Action::Cd { .. } => return Task::Pointless,
         })
@@ -251,6 +255,15 @@ fn seconds(text: &str) -> Result<Duration, String> {
     match text.parse::<f64>() {
         Ok(seconds) if seconds > 0.0 && seconds <= YEARS => Ok(Duration::from_secs_f64(seconds)),
         _ => Err("give a number of seconds above 0, such as 2.5".into()),
+    }
+}
+
+/// A number of servers of which a majority is worth having.
+#[cfg(feature = "demo")]
+fn servers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(servers @ (1 | 3 | 5)) => Ok(servers),
+        _ => Err("give 1, 3 or 5".into()),
     }
 }
 

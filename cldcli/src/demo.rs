@@ -1,9 +1,11 @@
 //! `cldcli demo`: a real server, real clients, and a check behind every line that is shown.
 //!
-//! The server is this program again, as a process of its own ([`serve`]). [`server`] starts and kills it, [`story`] is
-//! what is shown, [`teller`] how.
+//! A server is this program again, as a process of its own ([`serve`]). [`stage`] starts and kills servers, and [`cell`]
+//! makes a cell of them. [`story`] is what is shown of one server, [`fail_over`] what of a cell, [`teller`] how.
 
-mod server;
+mod cell;
+mod fail_over;
+mod stage;
 mod story;
 mod teller;
 
@@ -19,7 +21,7 @@ use std::time::{Duration, Instant};
 use crate::failure::Failure;
 use crate::signals::Signals;
 use crate::status::Status;
-use server::Server;
+use stage::Stage;
 
 /// How long the demonstration may take.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -47,14 +49,20 @@ pub(crate) fn serve(args: &[OsString]) -> Option<ExitCode> {
     Some(cld_server::run([name].into_iter().chain(rest).cloned()))
 }
 
-/// Shows it. Whatever happens, it ends in time, and leaves no process and no file behind.
-pub(crate) fn run() -> Result<Status, Failure> {
+/// Shows it: one server, or the fail-over in a cell of so many. Whatever happens, it ends in time, and leaves no process
+/// and no file behind.
+pub(crate) fn run(cell: Option<usize>) -> Result<Status, Failure> {
     let begun = Instant::now();
     let signals = Signals::start().map_err(problem("taking signals"))?.listen();
-    let server = Arc::new(Server::prepare()?);
+    let stage = Arc::new(Stage::prepare()?);
     let (tell, told) = mpsc::channel();
-    let told_of = Arc::clone(&server);
-    let show = move || drop(tell.send(story::tell(&told_of)));
+    let told_of = Arc::clone(&stage);
+    let show = move || {
+        drop(tell.send(match cell {
+            None => story::tell(&told_of),
+            Some(servers) => fail_over::tell(&told_of, servers),
+        }));
+    };
     thread::Builder::new().name("story".into()).spawn(show).map_err(problem("starting a thread"))?;
     let outcome = loop {
         match told.recv_timeout(GLANCE) {
@@ -70,9 +78,9 @@ pub(crate) fn run() -> Result<Status, Failure> {
         }
     };
     if let Err(Failure::Demo(_)) = outcome {
-        crate::notes::say(&server.last_words());
+        crate::notes::say(&stage.last_words());
     }
-    server.clean_up();
+    stage.clean_up();
     outcome
 }
 

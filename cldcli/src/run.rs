@@ -70,7 +70,7 @@ fn perform(arguments: &Arguments) -> Result<Status, Failure> {
             locked(options, &path, kind, wait, command)
         }
         #[cfg(feature = "demo")]
-        Task::Demo => crate::demo::run(),
+        Task::Demo { cell } => crate::demo::run(cell),
         Task::Help => {
             let help = Arguments::command().render_long_help();
             write!(io::stdout(), "{help}").map_err(Failure::Output)?;

@@ -25,6 +25,11 @@ fn pid(line: &str) -> Option<i32> {
     line.split_once("process ")?.1.split(' ').next()?.parse().ok()
 }
 
+/// Who a line is about.
+fn server(line: &str) -> Option<&str> {
+    line.split_once(" s  ")?.1.split(' ').next()
+}
+
 fn is_running(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     !stat.is_empty() && !stat.contains(") Z ")
@@ -43,6 +48,44 @@ fn it_shows_all_and_leaves_nothing_behind() {
     assert!(is_empty(folder.path()));
     let mut servers = done.text().lines().filter_map(pid);
     assert!(servers.clone().count() == 2 && !servers.any(is_running));
+}
+
+#[test]
+fn a_cell_of_three_survives_its_master_and_leaves_nothing_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = demo(folder.path());
+    command.args(["--cell", "3"]);
+    let done = run(command, b"");
+    assert_eq!((done.status, done.err.as_str()), (0, ""), "{}", done.text());
+    for shown in [
+        "SIGKILL",
+        "is the master now",
+        "still holds the lock",
+        "still waits",
+        "bob     has it",
+        "MASTER_FAILOVER, once",
+        "All of it was so",
+    ] {
+        assert!(done.text().contains(shown), "{shown}: {}", done.text());
+    }
+    let master = |what| done.text().lines().find(|line| line.contains(what)).and_then(server);
+    assert!(master("is the master, ").is_some() && master("is the master, ") == master("SIGKILL"));
+    assert_ne!(master("SIGKILL"), master("is the master now"));
+    assert!(is_empty(folder.path()));
+    let mut servers = done.text().lines().filter_map(pid);
+    assert!(servers.clone().count() == 3 && !servers.any(is_running));
+}
+
+#[test]
+fn a_cell_has_one_three_or_five_servers() {
+    let folder = tempfile::tempdir().unwrap();
+    for servers in ["0", "2", "7", "many"] {
+        let mut command = demo(folder.path());
+        command.args(["--cell", servers]);
+        let done = run(command, b"");
+        assert_eq!(done.status, 64, "{servers}: {}", done.err);
+        assert!(done.err.contains("give 1, 3 or 5"), "{}", done.err);
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use cldc_udp::blocking::{Client, File, Lock};
 use cldc_udp::{EventMask, LeaseState, LockKind, OpenMode, Options};
 
 use super::problem;
-use super::server::Server;
+use super::stage::Stage;
 use super::teller::{Teller, check, milliseconds};
 use crate::failure::Failure;
 
@@ -29,18 +29,18 @@ const FIRST: &str = "db1.example.com 5432";
 const SECOND: &str = "db2.example.com 5432";
 
 /// Shows everything.
-pub(super) fn tell(server: &Server) -> Result<(), Failure> {
+pub(super) fn tell(stage: &Stage) -> Result<(), Failure> {
     let teller = Teller::new();
     teller.print(
         "A CLD server and two of its clients, alice and bob. Each line is checked before it is shown.\n",
     )?;
     teller.chapter("A server, and a session with it")?;
-    let (pid, address) = server.start(None)?;
+    let (pid, address) = stage.start(SERVER, None, &[])?;
     teller.line(
         SERVER,
-        format_args!("process {pid} serves {address}; its folder is {}", server.folder().display()),
+        format_args!("process {pid} serves {address}; its folder is {}", stage.folder().display()),
     )?;
-    let story = Story { teller, server, address };
+    let story = Story { teller, stage, address };
     let alice = story.connect(ALICE)?;
     story.files(&alice)?;
     let bob = story.connect(BOB)?;
@@ -56,14 +56,14 @@ pub(super) fn tell(server: &Server) -> Result<(), Failure> {
 /// Everybody in it, but the clients.
 struct Story<'a> {
     teller: Teller,
-    server: &'a Server,
+    stage: &'a Stage,
     address: SocketAddr,
 }
 
 impl Story<'_> {
     fn connect(&self, who: &str) -> Result<Client, Failure> {
         let begun = Instant::now();
-        let options = Options::new(Server::USER, self.server.secret()).server(self.address).timeout(TIMEOUT);
+        let options = Options::new(Stage::USER, self.stage.secret()).server(self.address).timeout(TIMEOUT);
         let client = Client::connect(options).map_err(problem("opening a session"))?;
         let took = milliseconds(begun.elapsed());
         check(client.lease_state() == LeaseState::Safe, "a new session has a lease")?;
@@ -164,9 +164,9 @@ impl Story<'_> {
         self.teller.chapter("The server is killed, and starts again")?;
         let (alice_sid, bob_sid) = (alice.sid(), bob.sid());
         leader.write(b"bob").map_err(problem("writing a file"))?;
-        self.server.kill()?;
+        self.stage.kill(SERVER)?;
         self.teller.line(SERVER, "has been killed: SIGKILL, no goodbye")?;
-        let (pid, address) = self.server.start(Some(self.address.port()))?;
+        let (pid, address) = self.stage.start(SERVER, Some(self.address.port()), &[])?;
         check(address == self.address, "the server has its address again")?;
         self.teller
             .line(SERVER, format_args!("process {pid} serves {address}, from what was on the disk"))?;
@@ -197,8 +197,8 @@ impl Story<'_> {
         self.teller.line(ALICE, "gets the lock at once: it was free with bob's session")?;
         alice.close().map_err(problem("ending alice's session"))?;
         self.teller.line(ALICE, "has ended the session")?;
-        self.server.clean_up();
-        check(!self.server.folder().exists(), "the server's folder is removed")?;
+        self.stage.clean_up();
+        check(!self.stage.folder().exists(), "the server's folder is removed")?;
         self.teller.line(SERVER, "has been stopped, and its folder removed")
     }
 }
