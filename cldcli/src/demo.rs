@@ -65,13 +65,15 @@ pub(crate) fn run(cell: Option<usize>) -> Result<Status, Failure> {
     };
     thread::Builder::new().name("story".into()).spawn(show).map_err(problem("starting a thread"))?;
     let outcome = loop {
-        match told.recv_timeout(GLANCE) {
+        let outcome = told.recv_timeout(GLANCE);
+        // It comes first: an interrupt from the terminal ends the servers as well, which is no failure then.
+        if let Some(signal) = signals.next() {
+            break Ok(Status::Signal(u8::try_from(signal).unwrap_or(0)));
+        }
+        match outcome {
             Ok(outcome) => break outcome.map(|()| Status::Done),
             Err(RecvTimeoutError::Disconnected) => break Err(Failure::Demo("it ended early".into())),
             Err(RecvTimeoutError::Timeout) => {}
-        }
-        if let Some(signal) = signals.next() {
-            break Ok(Status::Signal(u8::try_from(signal).unwrap_or(0)));
         }
         if begun.elapsed() > LIMIT {
             break Err(Failure::Demo(format!("it has not ended within {} s", LIMIT.as_secs())));
