@@ -142,9 +142,9 @@ impl Story<'_> {
         )?;
         check((alice.sid(), bob.sid()) == sessions, "both sessions go on")?;
         check(lock.is_safe() && lock.sequencer().as_ref() == Some(sequencer), "alice still holds the lock")?;
+        self.teller.line(ALICE, "still holds the lock, in the same session")?;
         let stands = bob.check_sequencer(sequencer).map_err(problem("checking a sequencer"))?;
         check(stands, "the sequencer of alice's lock stands")?;
-        self.teller.line(ALICE, "still holds the lock, in the same session")?;
         check(waiting.try_recv().is_err() && after.claims == 2, "bob waits as before")?;
         self.teller.line(BOB, format_args!("still waits; asks the cell about {sequencer}: it stands"))?;
         Ok(events)
