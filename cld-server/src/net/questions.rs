@@ -107,7 +107,11 @@ impl Questions {
     /// Another server is the master, or may be soon.
     pub(super) fn deposed(&mut self) {
         self.finish(|change| match change {
-            Change::Handed(node) => Some(format!("server {} was made the master", name_of(node))),
+            // It may have become another one: this server knows only that it is the master no more.
+            Change::Handed(node) => Some(format!(
+                "handed over to server {}; 'cld status' there tells whether it is the master",
+                name_of(node)
+            )),
             _ => None,
         });
         for Pending { reply, .. } in self.pending.drain(..) {
