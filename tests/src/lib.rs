@@ -10,6 +10,7 @@
 )]
 
 pub mod cell;
+pub mod history;
 pub mod observe;
 pub mod programs;
 pub mod proxy;
