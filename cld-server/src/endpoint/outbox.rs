@@ -22,8 +22,8 @@ pub(super) enum Kind {
     Ping,
     /// The reply to a request; `recorded` if it is in the session's table of replies.
     Reply { xid: u64, recorded: bool },
-    /// An event, the last of its handle that it tells.
-    Event { fh: u64, serial: u64 },
+    /// An event, or several that were merged.
+    Event(Notice),
     /// The reply to END_SESS.
     Farewell,
 }
@@ -154,7 +154,9 @@ impl Outbox {
 
     /// Whether an event of this handle is on its way.
     pub(super) fn tells_of(&self, handle: u64) -> bool {
-        self.sender.iter().any(|message| matches!(message.body.kind, Kind::Event { fh, .. } if fh == handle))
+        self.sender
+            .iter()
+            .any(|message| matches!(message.body.kind, Kind::Event(notice) if notice.fh == handle))
     }
 
     /// Replies that the client has acknowledged, and that its next command will tell the database of.
@@ -176,7 +178,7 @@ impl Outbox {
         self.sender.push(op, xid, content.len(), Body { kind, content })?;
         let packets = usize::try_from(self.sender.next_number().wrapping_sub(before)).unwrap_or(usize::MAX);
         self.packets = self.packets.saturating_add(packets);
-        if !matches!(kind, Kind::Event { .. }) {
+        if !matches!(kind, Kind::Event(_)) {
             self.flush_at = None;
         }
         Ok(())
@@ -245,8 +247,7 @@ impl Outbox {
         if self.events >= if self.is_extended { EVENTS_EXTENDED } else { EVENTS } {
             return Err(Full);
         }
-        let kind = Kind::Event { fh: notice.fh, serial: notice.serial };
-        self.push(kind, Op::Event, xid, content(notice)?)?;
+        self.push(Kind::Event(*notice), Op::Event, xid, content(notice)?)?;
         self.events = self.events.saturating_add(1);
         Ok(())
     }
@@ -308,7 +309,7 @@ impl Outbox {
             Kind::Farewell => told.farewell = true,
             Kind::Reply { xid, recorded: true } => self.settled.replies.push(xid),
             Kind::Reply { recorded: false, .. } => {}
-            Kind::Event { fh, serial } => {
+            Kind::Event(Notice { fh, serial, .. }) => {
                 self.events = self.events.saturating_sub(1);
                 self.settle_event(fh, serial);
             }
@@ -322,6 +323,14 @@ impl Outbox {
                 self.settled.replies.push(xid);
             }
         }
+    }
+
+    /// The events on their way, in their order.
+    pub(super) fn events(&self) -> impl Iterator<Item = Notice> {
+        self.sender.iter().filter_map(|message| match message.body.kind {
+            Kind::Event(notice) => Some(notice),
+            _ => None,
+        })
     }
 
     /// Whether the client has acknowledged this event, or a later one of its handle.
@@ -338,7 +347,7 @@ impl Outbox {
 
     fn ends_with_event(&self) -> bool {
         let last = self.sender.len().checked_sub(1).and_then(|last| self.sender.get(last));
-        last.is_some_and(|message| matches!(message.body.kind, Kind::Event { .. }))
+        last.is_some_and(|message| matches!(message.body.kind, Kind::Event(_)))
     }
 
     /// Sends everything again at once, unless that was done less than `since` ago. With `heal`, sets the client's

@@ -23,7 +23,7 @@ use super::outbox::Kind;
 use super::refusals::{Refusal, What};
 use super::session::{Context, Filed, Session, Stage};
 use super::{Endpoint, Via};
-use crate::database::{self, Database, Handle, Reply, UserName};
+use crate::database::{self, Database, Handle, Notice, Reply, UserName};
 
 /// So many hints a client gets unasked after a restart.
 const HINTS: u32 = 4;
@@ -249,6 +249,8 @@ impl Session {
         (self.via, self.peer, self.to) = (Some(via), from, from);
         self.jobs.clear();
         self.incoming.restart(packet.number.wrapping_add(1));
+        // Each of these comes again. The database remembers only the last of each kind.
+        let told: Vec<Notice> = self.outbox.events().collect();
         self.begin_stream(cx);
         self.stage = Stage::Live;
         self.heard(cx);
@@ -256,7 +258,11 @@ impl Session {
         let answered = found.replies.iter().map(|&(xid, _)| xid).filter(|&xid| ahead(xid, resume.oldest) < 0);
         self.outbox.settle_replies(answered);
         let sid = self.sid;
-        for notice in found.handles.iter().flat_map(|handle| handle.notices(sid)) {
+        let later =
+            |notice: &Notice| !told.iter().any(|told| told.fh == notice.fh && told.serial >= notice.serial);
+        let remembered = found.handles.iter().flat_map(|handle| handle.notices(sid)).filter(later);
+        let is_open = |fh: u64| found.handles.iter().any(|handle| handle.fh == fh);
+        for notice in told.iter().copied().filter(|notice| is_open(notice.fh)).chain(remembered) {
             if !self.outbox.has_told(notice.fh, notice.serial) {
                 self.notified(cx, &notice);
             }

@@ -435,14 +435,21 @@ fn events_come_once_and_in_order_across_resumes() {
     assert_eq!(world.extended[reader].events.len(), 2);
     world.extended[reader].dead = true;
     world.says(writer, &put);
+    world.says(writer, &put);
     world.says(writer, &Request::Del { path: b"/f" });
     world.extended[reader].dead = false;
     world.resume(reader);
     world.run(Duration::from_secs(5));
     let events: Vec<_> =
         world.extended[reader].events.iter().map(|event| (event.fh, event.serial, event.version)).collect();
-    // That the file is deleted supersedes the change before it.
-    assert_eq!(events, [(watched, 1, 2), (watched, 2, 3), (watched, 4, 4)]);
+    assert_eq!(
+        events,
+        [1, 2, 3, 4]
+            .map(|serial| (watched, serial, serial + 1))
+            .into_iter()
+            .chain([(watched, 5, 5)])
+            .collect::<Vec<_>>()
+    );
 }
 
 #[test]
