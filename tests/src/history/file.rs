@@ -79,6 +79,10 @@ impl State {
                 next.is(stamp.inode)
                     && next.file.as_ref().is_some_and(|file| file.generation == stamp.generation)
             }
+            // Our clients take a handle that is gone for one that they closed.
+            (Told::Refused(code::FH_INVAL), Some(Outcome::Done)) => matches!(step.call, Call::Close(_)),
+            // Who waited for the lock is told so.
+            (Told::Refused(code::FH_INVAL), Some(Outcome::Refused(code::INODE_INVAL))) => true,
             (Told::Refused(right), Some(Outcome::Refused(code))) => right == code,
             _ => false,
         };

@@ -9,6 +9,7 @@ use todc_utils::specifications::Specification;
 
 use super::file::{State, Step};
 use super::{Call, History, OpId, Operation, Outcome, Violation};
+use crate::raw::codes::code;
 
 /// How many steps the search may try for one history. It remembers each, with some hundred bytes.
 const STEPS: u32 = 200_000;
@@ -87,11 +88,21 @@ fn search(operations: &[Operation]) -> Verdict {
         }
         let end = answered.as_ref().map_or_else(|| seen(call, operations), |(moment, _)| moment.order);
         let outcome = answered.as_ref().map(|(_, outcome)| outcome.clone());
-        let waited = matches!((call, &outcome), (Call::Lock(..), Some(Outcome::Locked(_))));
-        for grant in [false, true].into_iter().take(1 + usize::from(waited)) {
+        let mut add = |grant, outcome| {
             events.extend([(called.order, false, steps.len()), (end, true, steps.len())]);
-            steps.push(Rc::new(Step { id, client, call: call.clone(), grant, outcome: outcome.clone() }));
+            steps.push(Rc::new(Step { id, client, call: call.clone(), grant, outcome }));
+        };
+        match (call, &outcome) {
+            (Call::Lock(..), Some(Outcome::Locked(_))) => add(true, outcome.clone()),
+            // It may have waited until the file was deleted.
+            (Call::Lock(..), Some(Outcome::Refused(code::FH_INVAL | code::INODE_INVAL))) => {
+                add(true, outcome);
+                add(false, None);
+                continue;
+            }
+            _ => {}
         }
+        add(false, outcome);
     }
     if events.is_empty() {
         return Verdict::Linearizable;

@@ -192,6 +192,23 @@ fn a_lock_goes_to_those_who_wait_in_their_order_and_its_generation_counts_the_ha
 }
 
 #[test]
+fn who_waits_for_the_lock_of_a_file_until_that_is_deleted_has_waited() {
+    let (mut script, [one, two, three]) = Script::with_file();
+    script.does(1, Call::TryLock(one, Mode::Shared), locked(1));
+    let waits = script.call(2, Call::Lock(two, Mode::Exclusive));
+    // Nobody overtakes client 2.
+    script.does(3, Call::TryLock(three, Mode::Shared), Outcome::Refused(code::LOCK_CONFLICT));
+    script.does(3, Call::Delete, Outcome::Done);
+    script.answer(waits, Outcome::Refused(code::INODE_INVAL));
+    assert_eq!(script.bad(), None);
+    // A file that was not deleted is no reason.
+    let (mut script, [one, two]) = Script::with_file();
+    script.does(1, Call::TryLock(one, Mode::Exclusive), locked(1));
+    script.does(2, Call::Lock(two, Mode::Exclusive), Outcome::Refused(code::INODE_INVAL));
+    assert!(script.bad().is_some());
+}
+
+#[test]
 fn two_grants_at_the_same_time_are_found_unless_both_are_shared() {
     for (modes, generations, is_right) in [
         ([Mode::Shared, Mode::Shared], [1, 1], true),

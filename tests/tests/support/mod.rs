@@ -1,6 +1,8 @@
 //! The two Rust clients under one face, so that every test is for both.
 #![allow(dead_code, reason = "each test program uses another part of it")]
 
+pub(crate) mod recorded;
+
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -188,6 +190,13 @@ impl Client {
 }
 
 impl File {
+    pub(crate) fn with_timeout(&self, timeout: Duration) -> Self {
+        match self {
+            Self::Blocking(file) => Self::Blocking(file.with_timeout(timeout)),
+            Self::Async(runtime, file) => Self::Async(Arc::clone(runtime), file.with_timeout(timeout)),
+        }
+    }
+
     pub(crate) fn read(&self) -> Result<Contents> {
         call!(self, file => file.read())
     }
@@ -208,6 +217,16 @@ impl File {
         make!(self, file => file.lock(kind))
     }
 
+    pub(crate) fn try_lock(&self, kind: LockKind) -> Result<Option<Lock>> {
+        Ok(match self {
+            Self::Blocking(file) => file.try_lock(kind)?.map(Either::Blocking),
+            Self::Async(runtime, file) => {
+                let lock = runtime.block_on(file.try_lock(kind))?;
+                lock.map(|lock| Either::Async(Arc::clone(runtime), lock))
+            }
+        })
+    }
+
     pub(crate) fn close(self) -> Result<()> {
         call!(self, file => file.close())
     }
@@ -218,6 +237,13 @@ impl Lock {
         match self {
             Self::Blocking(lock) => lock.is_safe(),
             Self::Async(_, lock) => lock.is_safe(),
+        }
+    }
+
+    pub(crate) fn safe_for(&self) -> Duration {
+        match self {
+            Self::Blocking(lock) => lock.safe_for(),
+            Self::Async(_, lock) => lock.safe_for(),
         }
     }
 
