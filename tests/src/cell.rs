@@ -1,7 +1,7 @@
 //! A cell of several real servers on loopback, made by the commands that an operator runs.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
@@ -12,17 +12,31 @@ use crate::programs;
 use crate::server::{Cld, Options, free_port};
 
 /// How long the cell may take to come to what a test waits for.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 /// How often is looked whether it has.
-const POLL: Duration = Duration::from_millis(10);
+const POLL: Duration = Duration::from_millis(20);
 
 /// The servers, of which any may be killed, stopped and started again.
 #[derive(Debug)]
 pub struct Cell {
+    /// Where the folders of the servers are made.
+    folder: PathBuf,
     /// Holds the cell's secret.
     common: TempDir,
     /// The servers, in the order in which they joined.
     pub servers: Vec<Cld>,
+    /// Where other servers find them.
+    peers: Vec<SocketAddr>,
+}
+
+/// A server whose data directory is made, and which was not started yet.
+#[derive(Debug)]
+pub struct Prepared {
+    /// Its join token; the first server of a cell has none.
+    pub token: String,
+    folder: TempDir,
+    options: Options,
+    peer: SocketAddr,
 }
 
 impl Cell {
@@ -32,10 +46,32 @@ impl Cell {
     /// When they do not become a cell in time.
     #[must_use]
     pub fn start(servers: usize) -> Self {
-        let mut cell =
-            Self { common: tempfile::tempdir().expect("make a temporary folder"), servers: Vec::new() };
-        for _ in 0..servers {
-            cell.join();
+        Self::start_with(vec![Options::new(); servers])
+    }
+
+    /// The same, with the data of all servers on the disk of this folder.
+    ///
+    /// # Panics
+    /// When they do not become a cell in time.
+    #[must_use]
+    pub fn start_in(folder: &Path, servers: usize) -> Self {
+        Self::start_so(folder, vec![Options::new(); servers])
+    }
+
+    /// The same with servers that are started by these options.
+    ///
+    /// # Panics
+    /// When they do not become a cell in time.
+    #[must_use]
+    pub fn start_with(servers: impl IntoIterator<Item = Options>) -> Self {
+        Self::start_so(&std::env::temp_dir(), servers)
+    }
+
+    fn start_so(folder: &Path, servers: impl IntoIterator<Item = Options>) -> Self {
+        let common = tempfile::tempdir_in(folder).expect("make a temporary folder");
+        let mut cell = Self { folder: folder.to_owned(), common, servers: Vec::new(), peers: Vec::new() };
+        for options in servers {
+            cell.join(options);
         }
         cell
     }
@@ -44,48 +80,110 @@ impl Cell {
     ///
     /// # Panics
     /// When it does not vote in time.
-    pub fn join(&mut self) -> usize {
-        let (token, folder, options) = self.prepare();
-        self.servers.push(options.start_in(folder));
-        let place = self.servers.len() - 1;
+    pub fn join(&mut self, options: Options) -> usize {
+        let members = self.members();
+        let prepared = self.prepare(options);
+        let token = prepared.token.clone();
+        let place = self.run(prepared);
         if place > 0 {
             self.add(&token);
         }
-        self.wait("its last server votes", |cell| {
-            let master = cell.find_master()?;
-            let all = cell.status(master)?;
-            let votes = |member: &Value| member.get("votes").and_then(Value::as_bool) == Some(true);
-            all.get("members")?.as_array().filter(|all| all.len() == place + 1 && all.iter().all(votes))?;
-            Some(())
-        });
+        self.await_votes(members + 1);
         place
     }
 
-    /// The data directory of another server, made but not started: its join token (of the first, none), its folder, and
-    /// how to start it.
+    fn members(&self) -> usize {
+        if self.servers.is_empty() {
+            return 0;
+        }
+        let count = |cell: &Self| Some(cell.status(cell.find_master()?)?.get("members")?.as_array()?.len());
+        self.wait("the master tells the members", count)
+    }
+
+    /// Waits until the cell has so many members, and all vote.
+    ///
+    /// # Panics
+    /// When that does not come in time.
+    pub fn await_votes(&self, members: usize) {
+        self.wait(&format!("{members} members vote"), |cell| {
+            let master = cell.find_master()?;
+            let all = cell.status(master)?;
+            let votes = |member: &Value| member.get("votes").and_then(Value::as_bool) == Some(true);
+            all.get("members")?.as_array().filter(|all| all.len() == members && all.iter().all(votes))?;
+            Some(())
+        });
+    }
+
+    /// Waits until all servers that run have what the master has now.
+    ///
+    /// # Panics
+    /// When that does not come in time.
+    pub fn await_caught_up(&self) {
+        let applied = |cell: &Self, place| cell.status(place)?.pointer("/log/applied")?.as_u64();
+        let master = |cell: &Self| applied(cell, cell.find_master()?);
+        let has = self.wait("the master tells how far it is", master);
+        for place in (0..self.servers.len()).filter(|&place| self.runs(place)) {
+            let caught_up = |cell: &Self| applied(cell, place).filter(|&applied| applied >= has);
+            self.wait(&format!("server {place} has caught up"), caught_up);
+        }
+    }
+
+    fn runs(&self, place: usize) -> bool {
+        self.servers.get(place).is_some_and(Cld::answers)
+    }
+
+    /// The data directory of another server, made but not started.
     ///
     /// # Panics
     /// When the command fails.
     #[must_use]
-    pub fn prepare(&self) -> (String, TempDir, Options) {
-        let folder = tempfile::tempdir().expect("make a temporary folder");
-        let (client, peer, secret) = (free_port(), format!("127.0.0.1:{}", free_port()), self.secret());
-        let action = if secret.exists() { "prepare" } else { "init" };
+    pub fn prepare(&self, options: Options) -> Prepared {
+        let folder = tempfile::tempdir_in(&self.folder).expect("make a temporary folder");
+        let client = SocketAddr::from((options.address(), free_port()));
+        let peer = SocketAddr::from((options.address(), free_port()));
+        let token = self.make(&folder.path().join("data"), client, peer);
+        let secret = self.secret().display().to_string();
+        let options =
+            options.port(client.port()).args(["--cell-secret", &secret, "--peer", &peer.to_string()]);
+        Prepared { token, folder, options, peer }
+    }
+
+    /// Makes the data directory of a server that has lost its own anew: its join token.
+    ///
+    /// # Panics
+    /// When the command fails.
+    #[must_use]
+    pub fn prepare_again(&self, place: usize) -> String {
+        match (self.servers.get(place), self.peers.get(place)) {
+            (Some(server), Some(peer)) => self.make(&server.data_dir(), server.address(), *peer),
+            _ => panic!("there is no server {place}"),
+        }
+    }
+
+    fn make(&self, data: &Path, client: SocketAddr, peer: SocketAddr) -> String {
+        let action = if self.secret().exists() { "prepare" } else { "init" };
         let output = Command::new(programs::cld())
-            .args(["cell", action, "--peer", &peer, "--client", &format!("127.0.0.1:{client}")])
+            .args(["cell", action, "--peer", &peer.to_string(), "--client", &client.to_string()])
             .arg("--data")
-            .arg(folder.path().join("data"))
+            .arg(data)
             .arg("--cell-secret")
-            .arg(&secret)
+            .arg(self.secret())
             .output()
             .expect("run cld");
         let token = said(output).unwrap_or_else(|error| panic!("cld cell {action}: {error}"));
-        let secret = secret.display().to_string();
-        let options = Options::new().port(client).args(["--cell-secret", &secret, "--peer", &peer]);
-        (token.trim().to_owned(), folder, options)
+        token.trim().to_owned()
     }
 
-    fn secret(&self) -> PathBuf {
+    /// Starts it. Returns its place.
+    pub fn run(&mut self, prepared: Prepared) -> usize {
+        self.servers.push(prepared.options.start_in(prepared.folder));
+        self.peers.push(prepared.peer);
+        self.servers.len() - 1
+    }
+
+    /// The file with the cell's secret.
+    #[must_use]
+    pub fn secret(&self) -> PathBuf {
         self.common.path().join("secret")
     }
 
@@ -96,6 +194,39 @@ impl Cell {
     pub fn add(&self, token: &str) {
         let master = self.master();
         self.ask(master, &["member", "add", token]).unwrap_or_else(|error| panic!("cld member add: {error}"));
+    }
+
+    /// Takes a server out.
+    ///
+    /// # Panics
+    /// When the master refuses to.
+    pub fn remove(&self, id: &str) {
+        let master = self.master();
+        self.ask(master, &["member", "remove", id])
+            .unwrap_or_else(|error| panic!("cld member remove: {error}"));
+    }
+
+    /// Hands the mastership to another server, and waits until it has it.
+    ///
+    /// # Panics
+    /// When the master refuses to.
+    pub fn transfer(&self, place: usize) {
+        let id = self.id(place);
+        let ask = |cell: &Self| cell.ask(cell.find_master()?, &["transfer", &id]).ok();
+        self.wait("the master hands over", ask);
+        self.wait("the other server is the master", |cell| (cell.find_master()? == place).then_some(()));
+    }
+
+    /// The id of a server that runs.
+    #[must_use]
+    pub fn id(&self, place: usize) -> String {
+        self.wait("the server tells its id", |cell| cell.says(place, "server"))
+    }
+
+    /// All places but this one.
+    #[must_use]
+    pub fn others(&self, place: usize) -> Vec<usize> {
+        (0..self.servers.len()).filter(|&other| other != place).collect()
     }
 
     /// Where clients reach the servers.
@@ -132,8 +263,7 @@ impl Cell {
     }
 
     fn find_master(&self) -> Option<usize> {
-        let running =
-            (0..self.servers.len()).filter(|&place| self.servers.get(place).is_some_and(Cld::answers));
+        let running = (0..self.servers.len()).filter(|&place| self.runs(place));
         running
             .filter(|&place| self.says(place, "role").as_deref() == Some("master"))
             .max_by_key(|&place| self.status(place).and_then(|status| status.get("epoch")?.as_u64()))

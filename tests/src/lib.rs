@@ -11,6 +11,7 @@
 
 pub mod cell;
 pub mod history;
+pub mod network;
 pub mod observe;
 pub mod programs;
 pub mod proxy;

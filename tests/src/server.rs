@@ -27,7 +27,9 @@ pub struct Options {
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
     own_keys: bool,
+    launcher: Vec<String>,
     program: Option<PathBuf>,
+    host: Ipv4Addr,
     port: Option<u16>,
 }
 
@@ -41,7 +43,15 @@ impl Options {
     /// Foreground, log on stderr, one loopback address, users' names as keys.
     #[must_use]
     pub const fn new() -> Self {
-        Self { arguments: Vec::new(), environment: Vec::new(), own_keys: false, program: None, port: None }
+        Self {
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            own_keys: false,
+            launcher: Vec::new(),
+            program: None,
+            host: Ipv4Addr::LOCALHOST,
+            port: None,
+        }
     }
 
     /// Adds an argument, or several.
@@ -70,6 +80,31 @@ impl Options {
     pub fn program(mut self, path: &Path) -> Self {
         self.program = Some(path.to_owned());
         self
+    }
+
+    /// By another program, which is given these arguments, and then the server's program and its arguments. It must
+    /// become the server, and not start it beside itself.
+    #[must_use]
+    pub fn launcher<S: Into<String>>(mut self, command: impl IntoIterator<Item = S>) -> Self {
+        self.launcher = command.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// So that [`Cld::limit_file_size`] makes writing fail, as a full disk does, instead of killing the server by a signal.
+    #[must_use]
+    pub fn on_a_small_disk(self) -> Self {
+        self.launcher(["/bin/sh", "-c", "trap '' XFSZ; exec \"$0\" \"$@\""])
+    }
+
+    /// On this address, instead of the loopback's.
+    #[must_use]
+    pub const fn host(mut self, host: Ipv4Addr) -> Self {
+        self.host = host;
+        self
+    }
+
+    pub(crate) const fn address(&self) -> Ipv4Addr {
+        self.host
     }
 
     /// On this port, instead of any free one.
@@ -198,7 +233,7 @@ impl Cld {
     /// Where it listens.
     #[must_use]
     pub const fn address(&self) -> SocketAddr {
-        SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), self.port)
+        SocketAddr::new(std::net::IpAddr::V4(self.options.host), self.port)
     }
 
     /// The id of the process that was started last.
@@ -243,6 +278,11 @@ impl Cld {
             self.ended = self.child.try_wait().expect("wait for cld");
         }
         self.ended
+    }
+
+    /// Whether the process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.try_exit().is_some()
     }
 
     /// Waits until the process has ended by itself.
@@ -338,6 +378,29 @@ impl Cld {
         (self.ended, self.stopped) = (None, false);
     }
 
+    /// Starts it again though it must refuse to, and returns why it did, with its log.
+    ///
+    /// # Panics
+    /// When it starts after all.
+    #[track_caller]
+    pub fn refuses_to_restart(&mut self) -> String {
+        self.begin_restart();
+        let status = self.wait_exit();
+        assert!(port_in(self.path()).is_none(), "cld started; {}", self.tail());
+        format!("cld ended at its start: {status}; {}", self.tail())
+    }
+
+    /// Loses all data, as a disk that was replaced has. It must have ended.
+    ///
+    /// # Panics
+    /// When the files cannot be removed.
+    #[track_caller]
+    pub fn wipe(&mut self) {
+        assert!(self.try_exit().is_some(), "end cld before its disk is wiped");
+        fs::remove_dir_all(self.data_dir()).expect("remove the data directory");
+        fs::create_dir(self.data_dir()).expect("make the data directory");
+    }
+
     /// Ends it, and hands over the folder that holds its data directory.
     ///
     /// # Panics
@@ -389,8 +452,15 @@ fn spawn(folder: &Path, port: u16, options: &Options) -> Child {
     let _ = fs::remove_file(port_file(folder));
     let log = File::options().create(true).append(true).open(log_file(folder)).expect("open the log");
     let program = options.program.as_deref().unwrap_or_else(|| programs::cld());
-    let mut command = Command::new(program);
-    command.args(["-F", "-E", "--bind", "127.0.0.1", "-p", &port.to_string()]);
+    let mut command = match options.launcher.split_first() {
+        Some((launcher, arguments)) => {
+            let mut command = Command::new(launcher);
+            command.args(arguments).arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    command.args(["-F", "-E", "--bind", &options.host.to_string(), "-p", &port.to_string()]);
     command.arg("-d").arg(data_dir(folder)).arg("-P").arg(folder.join("cld.pid"));
     command.arg("--port-file").arg(port_file(folder));
     if !options.own_keys {

@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use cld_tests::cell::Cell;
+use cld_tests::raw::codes::op;
+use cld_tests::raw::extended::{Extended, Master};
 use cld_tests::server;
 use cldc_udp::blocking::Client;
 use cldc_udp::{LeaseState, LockKind, Options};
@@ -34,11 +36,7 @@ fn what_was_written_outlives_the_kill_of_the_master_and_status_says_who_serves()
     assert_eq!(cell.says(other, "role").as_deref(), Some("follower"));
 
     cell.servers[old].restart();
-    cell.wait("the old master has caught up", |cell| {
-        let members = cell.status(new)?;
-        let caught_up = |member: &serde_json::Value| member["here"] == true || member["lag"] == 0;
-        members["members"].as_array()?.iter().all(caught_up).then_some(())
-    });
+    cell.await_caught_up();
     // With the second one gone too, the cell has a majority with the one that came back only.
     cell.servers[new].kill9();
     assert_eq!(client.read("/after").unwrap().data, b"two");
@@ -74,6 +72,26 @@ fn a_plain_client_is_served_by_any_server() {
         let client = Client::connect(options([address]).plain()).unwrap();
         client.write("/plain", format!("{place}").as_bytes()).unwrap();
         assert_eq!(client.read("/plain").unwrap().data, format!("{place}").as_bytes());
+    }
+}
+
+#[test]
+fn a_follower_says_who_the_master_is_readably() {
+    let cell = Cell::start(3);
+    let master = cell.master();
+    let epoch = cell.status(master).unwrap()["epoch"].as_u64().unwrap();
+    for follower in cell.others(master) {
+        cell.wait("the follower knows the master", |cell| {
+            (cell.says(follower, "master") == cell.says(master, "server")).then_some(())
+        });
+        let mut session = Extended::new(cell.addresses()[follower], "tester");
+        let (_, greeting) = session.prepare_greeting();
+        session.send(&greeting);
+        // It is taken only if it is signed with the user's key.
+        let answer = session.wait("NOT_MASTER", |inbox| inbox.pop_front());
+        assert_eq!(answer.op, op::NOT_MASTER);
+        let told = Master::decode(&answer.body).unwrap();
+        assert_eq!(told, Master { epoch, address: Some(cell.addresses()[master]) });
     }
 }
 
@@ -114,14 +132,15 @@ fn without_a_majority_nothing_is_acknowledged() {
 fn members_come_and_go_by_commands_and_a_token_is_good_once() {
     let mut cell = Cell::start(1);
     Client::connect(options(cell.addresses())).unwrap().write("/value", b"early").unwrap();
-    let (token, folder, start) = cell.prepare();
-    cell.servers.push(start.start_in(folder));
+    let prepared = cell.prepare(server::Options::new());
+    let token = prepared.token.clone();
+    cell.run(prepared);
     assert_eq!(cell.says(1, "role").as_deref(), Some("waiting"));
     let changed = token.replace(&token[20..24], "0000");
     assert!(cell.ask(0, &["member", "add", &changed]).is_err());
     assert_eq!(cell.says(1, "role").as_deref(), Some("waiting"));
     cell.add(&token);
-    cell.join();
+    cell.join(server::Options::new());
     assert!(cell.ask(0, &["member", "add", &token]).unwrap_err().contains("is a member already"));
 
     let client = Client::connect(options([cell.addresses()[0]])).unwrap();

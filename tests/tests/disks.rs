@@ -2,11 +2,8 @@
 #![expect(clippy::unwrap_used, reason = "a helper that fails is a failed test")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
-use cld_tests::programs;
 use cld_tests::raw::Request;
 use cld_tests::raw::codes::{code, mode};
 use cld_tests::server::{Cld, Options};
@@ -64,19 +61,9 @@ fn a_directory_of_somebody_else_is_refused_by_the_file_in_it() {
     assert_eq!(fs::read_to_string(data.join("thesis.tex")).unwrap(), "years of work");
 }
 
-/// A program that runs `cld` so that a file which may not grow is an error, as a full disk is, and no signal.
-fn cld_on_a_small_disk(folder: &Path) -> Options {
-    let program = folder.join("cld.sh");
-    let script = format!("#!/bin/sh\ntrap '' XFSZ\nexec '{}' \"$@\"\n", programs::cld().display());
-    fs::write(&program, script).unwrap();
-    fs::set_permissions(&program, fs::Permissions::from_mode(0o700)).unwrap();
-    Options::new().program(&program)
-}
-
 #[test]
 fn a_full_disk_ends_the_server_with_the_reason_and_loses_nothing_acknowledged() {
-    let tools = tempfile::tempdir().unwrap();
-    let mut cld = cld_on_a_small_disk(tools.path()).start();
+    let mut cld = Options::new().on_a_small_disk().start();
     let mut session = cld.connect("tester");
     let fh = session.create("/f");
     assert_eq!(session.put(fh, b"0"), code::OK);

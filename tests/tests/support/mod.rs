@@ -1,6 +1,7 @@
 //! The two Rust clients under one face, so that every test is for both.
 #![allow(dead_code, reason = "each test program uses another part of it")]
 
+pub(crate) mod load;
 pub(crate) mod recorded;
 
 use std::future::poll_fn;
