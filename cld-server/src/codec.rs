@@ -5,6 +5,8 @@
 
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 
+use crate::versions::VersionError;
+
 /// Why bytes do not decode.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -48,6 +50,9 @@ pub enum CodecError {
         /// The version that this program reads and writes.
         known: u8,
     },
+    /// The data is of a version of the cell that this program does not know.
+    #[error(transparent)]
+    CellVersion(VersionError),
 }
 
 /// Takes values off the front of a slice.

@@ -24,6 +24,7 @@
 //! | [`storage`] | the log and snapshots on the disk, verified when they are opened |
 //! | [`peer`] | links between the servers of the cell: secret, encryption, frames |
 //! | [`codec`] | how commands and snapshots are written as bytes |
+//! | [`versions`] | versions of the cell: what needs which, and when a cell is upgraded |
 //! | [`keys`] | users and secrets, and their file |
 //! | `net` | sockets, clocks, signals, disk threads: the task that owns the node |
 //! | `admin` | what an operator asks a running server: status, members, snapshots |
@@ -44,5 +45,6 @@ pub mod node;
 pub mod peer;
 pub mod replica;
 pub mod storage;
+pub mod versions;
 
 pub use daemon::run;

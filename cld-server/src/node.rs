@@ -13,6 +13,7 @@ mod members;
 mod peers;
 mod snapshots;
 mod transfers;
+mod upgrade;
 
 pub use interface::{
     Clock, DiskDone, DiskJob, Event, NodeConfig, PeerCounters, SnapshotPolicy, Start, Status,
@@ -86,14 +87,17 @@ pub struct Node<E = RaftEngine> {
     lost: u64,
     tick_at: Instant,
     fatal: Option<String>,
+    /// The log place at which the cell's version last rose, of those applied since the start; 0 if none.
+    risen_at: u64,
 }
 
 impl Node {
     /// A server that goes on from what its disk holds.
     ///
     /// # Errors
-    /// [`StartError`] if the consensus engine cannot start.
+    /// [`StartError`] if the consensus engine cannot start, or the data is of a version that this server cannot apply.
     pub fn new(config: NodeConfig, keys: Keys, start: Start, clock: Clock) -> Result<Self, StartError> {
+        config.versions.check("the state on the disk", start.database.version())?;
         let [a, b, c, d, e, f, g, h, ..] = config.seed;
         let usual = EngineConfig::new(start.identity.node, u64::from_be_bytes([a, b, c, d, e, f, g, h]));
         let engine = RaftEngine::new(
@@ -107,7 +111,11 @@ impl Node {
             start.log.clone(),
         )?;
         let (me, members) = (start.identity.node.get(), start.log.base.configuration);
-        Ok(Self::with_engine(config, keys, engine, (me, members, start.database), clock))
+        let node = Self::with_engine(config, keys, engine, (me, members, start.database), clock);
+        match node.fatal {
+            Some(what) => Err(StartError::Replay(what)),
+            None => Ok(node),
+        }
     }
 }
 
@@ -149,6 +157,7 @@ impl<E: Engine> Node<E> {
             lost: 0,
             tick_at: clock.now,
             fatal: None,
+            risen_at: 0,
         };
         node.members_changed(members);
         node.advance(clock);
@@ -201,7 +210,7 @@ impl<E: Engine> Node<E> {
         match done {
             DiskDone::Appended { ticket } => self.engine.handle_persisted(ticket),
             DiskDone::SnapshotWritten { record } => {
-                let trim_through = self.engine.trim_point(record.point.at.index);
+                let trim_through = self.trim_point(record.point.at.index);
                 self.disk.push_back(DiskJob::RecordSnapshot { record, trim_through });
             }
             DiskDone::SnapshotRecorded { record, trim_through } => {
@@ -218,6 +227,7 @@ impl<E: Engine> Node<E> {
                 transfers.was_written(copy, result, &mut out);
             }
             DiskDone::CopyFinished { copy, database } => {
+                let database = self.of_known_version(database);
                 let (transfers, mut out) = self.peers.transfers(&mut self.disk);
                 let told = transfers.was_copied(copy, database, &mut out);
                 self.tell(clock, told);
@@ -346,7 +356,8 @@ impl<E: Engine> Node<E> {
             endpoint: self.endpoint.counters().clone(),
             lost: self.lost,
             snapshot: self.snapshots.last(),
-            links: self.peers.links.iter().copied().collect(),
+            version: self.database.version(),
+            versions: self.peers.links.clone(),
             lease_until: self.engine.lease_until(),
             peers: self.peers.counters,
         }
@@ -403,6 +414,7 @@ impl<E: Engine> Node<E> {
             Some(database) => {
                 tracing::info!(index, "the state is that of another server's snapshot");
                 self.database = *database;
+                self.events.push_back(Event::VersionChanged { version: self.database.version() });
                 self.snapshots.restored(index);
                 self.peers.counters.snapshots_restored =
                     self.peers.counters.snapshots_restored.saturating_add(1);
@@ -460,12 +472,15 @@ impl<E: Engine> Node<E> {
 
     /// As many commands as fit in an entry, from the front of the queue.
     fn next_batch(&mut self, clock: Clock) -> Batch {
-        let mut batch = Batch::new();
+        let mut batch = Batch::new(self.version_to_propose());
         match self.mastery {
             Mastery::No => return batch,
             Mastery::Beginning { .. } if self.commands.is_empty() => {
                 let epoch = self.database.epoch().saturating_add(1);
-                self.commands.push_back(Command { at: clock.wall, epoch, action: Action::BeginEpoch });
+                let first = self.first_version().map(|to| Action::RaiseVersion { to });
+                for action in [Action::BeginEpoch].into_iter().chain(first) {
+                    self.commands.push_back(Command { at: clock.wall, epoch, action });
+                }
             }
             Mastery::Beginning { .. } | Mastery::Serving { .. } => {}
         }
@@ -473,6 +488,11 @@ impl<E: Engine> Node<E> {
         let limits = self.config.limits.clamped();
         if self.serves() && *self.database.limits() != limits && self.commands.is_empty() {
             self.commands.push_back(Command { at: clock.wall, epoch, action: Action::SetLimits(limits) });
+        }
+        if let Some(to) = self.rise()
+            && self.commands.is_empty()
+        {
+            self.commands.push_back(Command { at: clock.wall, epoch, action: Action::RaiseVersion { to } });
         }
         for at in 0.. {
             if at == self.commands.len() {
@@ -495,15 +515,16 @@ impl<E: Engine> Node<E> {
         {
             self.proposed = false;
         }
-        let commands = match Batch::decode(payload) {
+        let commands = match Batch::decode(payload, self.config.versions) {
             Ok(commands) => commands,
             Err(error) => {
                 let index = at.index;
-                return self.fail(format!("entry {index} of the log cannot be read: {error}; this version of the server cannot go on"));
+                return self.fail(format!("entry {index} of the log cannot be applied: {error}"));
             }
         };
         self.lease();
         for command in &commands {
+            let version = self.database.version();
             let effects = self.database.apply(command);
             match self.mastery {
                 Mastery::Serving { .. } => {
@@ -513,6 +534,9 @@ impl<E: Engine> Node<E> {
                     self.begin_epoch(clock, term);
                 }
                 Mastery::Beginning { .. } | Mastery::No => {}
+            }
+            if self.database.version() != version {
+                self.raised(at, version);
             }
         }
         self.snapshots.applied(payload.len());

@@ -171,7 +171,7 @@ pub(super) enum CellError {
     Token(#[from] TokenError),
     #[error(transparent)]
     Snapshot(#[from] SnapshotError),
-    #[error("{} is whole, but not what this version writes: {source}", file.display())]
+    #[error("{} is whole, but this version of the server cannot read it: {source}", file.display())]
     Decode { file: PathBuf, source: DecodeError },
     #[error(transparent)]
     Log(#[from] LogError),

@@ -28,6 +28,7 @@ impl Database {
                     self.end_session(*sid, &mut effects);
                 }
             }
+            Action::RaiseVersion { to } => self.version = self.version.max(*to),
         }
         effects
     }

@@ -4,14 +4,13 @@ use super::limits::Limits;
 use super::sequencer::Sequencer;
 use super::session::{Terms, UserName};
 use crate::codec::{CodecError, Reader, Writer};
+use crate::versions::{FIRST, Versions};
 use cldc_core::wire::codes::{EventMask, LockFlags, OpenMode};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// Longest entry of the log, in bytes.
 pub const ENTRY_MAX: usize = 1 << 20;
-/// The version of the commands' format.
-const VERSION: u8 = 2;
 
 /// A change of the replicated state.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +65,26 @@ pub enum Action {
         /// The session.
         sid: u64,
     },
+    /// Sets or raises the cell's version: every member can apply it. Never lowers it.
+    RaiseVersion {
+        /// The new version.
+        to: u32,
+    },
+}
+
+impl Action {
+    /// The version of the cell from which on this may be proposed.
+    #[must_use]
+    pub const fn since(&self) -> u32 {
+        match self {
+            Self::BeginEpoch
+            | Self::SetLimits(_)
+            | Self::OpenSession { .. }
+            | Self::Request { .. }
+            | Self::ExpireSession { .. }
+            | Self::RaiseVersion { .. } => FIRST,
+        }
+    }
 }
 
 /// A request that changes state. (TRYLOCK is LOCK that does not wait.)
@@ -129,36 +148,34 @@ pub struct Settled {
     pub events: Vec<(u64, u64)>,
 }
 
-/// One entry of the log: commands to be applied in this order.
+/// One entry of the log: the cell's version when it was proposed (32 bits), and commands to be applied in this order.
 ///
 /// Every batch that can be built can be read by every replica: the only limit is that of the whole. What a request may
 /// contain is judged when it is applied.
 #[derive(Clone, Debug)]
 pub struct Batch {
     out: Writer,
+    version: u32,
     len: usize,
 }
 
-impl Default for Batch {
-    fn default() -> Self {
-        let mut out = Writer::new();
-        out.u8(VERSION);
-        Self { out, len: 0 }
-    }
-}
-
 impl Batch {
-    /// A batch without commands.
+    /// A batch without commands, for a cell of this version.
     #[must_use]
-    pub fn new() -> Self {
-        Self::default()
+    pub fn new(version: u32) -> Self {
+        let mut out = Writer::new();
+        out.u32(version);
+        Self { out, version, len: 0 }
     }
 
-    /// Appends a command. `false`, and nothing changed, if the entry would be longer than [`ENTRY_MAX`]. A command
-    /// that does not fit in an empty batch fits in none: that takes more than 131072 bytes of data and 4096 events
-    /// acknowledged at once.
+    /// Appends a command. `false`, and nothing changed, if the entry would be longer than [`ENTRY_MAX`], or if the cell's
+    /// version has no such command yet. A command that does not fit in an empty batch fits in none: that takes more than
+    /// 131072 bytes of data and 4096 events acknowledged at once.
     #[must_use]
     pub fn push(&mut self, command: &Command) -> bool {
+        if command.action.since() > self.version {
+            return false;
+        }
         let before = self.out.len();
         command.encode(&mut self.out);
         if self.out.len() > ENTRY_MAX {
@@ -187,22 +204,27 @@ impl Batch {
         self.out.into_vec()
     }
 
-    /// The commands of an entry.
+    /// The commands of an entry, by a program that can apply these versions of the cell.
     ///
     /// # Errors
     /// [`CodecError`] if the bytes are no entry, or one of another version.
-    pub fn decode(entry: &[u8]) -> Result<Vec<Command>, CodecError> {
+    pub fn decode(entry: &[u8], can: Versions) -> Result<Vec<Command>, CodecError> {
         if entry.len() > ENTRY_MAX {
             return Err(CodecError::TooLong { length: entry.len(), limit: ENTRY_MAX });
         }
         let mut input = Reader::new(entry);
-        match input.u8()? {
-            VERSION => {}
-            found => return Err(CodecError::Version { what: "log entry", found, known: VERSION }),
-        }
+        let version = input.u32()?;
+        can.check("a log entry", version).map_err(CodecError::CellVersion)?;
         let mut commands = Vec::new();
         while input.left() > 0 {
-            commands.push(Command::decode(&mut input)?);
+            let command = Command::decode(&mut input)?;
+            if command.action.since() > version {
+                return Err(CodecError::Invalid {
+                    what: "command of an entry's version",
+                    value: version.into(),
+                });
+            }
+            commands.push(command);
         }
         Ok(commands)
     }
@@ -239,6 +261,10 @@ impl Command {
                 out.u8(4);
                 out.u64(*sid);
             }
+            Action::RaiseVersion { to } => {
+                out.u8(5);
+                out.u32(*to);
+            }
         }
     }
 
@@ -263,6 +289,7 @@ impl Command {
                 write: Write::decode(input)?,
             },
             4 => Action::ExpireSession { sid: input.u64()? },
+            5 => Action::RaiseVersion { to: input.u32()? },
             other => return Err(CodecError::Invalid { what: "kind of command", value: other.into() }),
         };
         Ok(Self { at, epoch, action })

@@ -30,6 +30,7 @@ pub use sequencer::Sequencer;
 pub use session::{Session, Terms, UserName};
 pub use snapshot::{Snapshot, SnapshotError};
 
+use crate::versions;
 use cldc_core::wire::codes::{Code, OpenMode};
 use lock::Locks;
 use namespace::Namespace;
@@ -39,6 +40,7 @@ use sha1::{Digest as _, Sha1};
 /// The replicated state. A clone is O(1), and does not change with the original.
 #[derive(Clone, Debug)]
 pub struct Database {
+    version: u32,
     epoch: u64,
     limits: Limits,
     namespace: Namespace,
@@ -57,12 +59,19 @@ impl Database {
     #[must_use]
     pub fn new() -> Self {
         Self {
+            version: versions::NONE,
             epoch: 0,
             limits: Limits::default(),
             namespace: Namespace::new(),
             sessions: Sessions::default(),
             locks: Locks::new(1),
         }
+    }
+
+    /// The version of the cell, [`NONE`](versions::NONE) before its first master.
+    #[must_use]
+    pub const fn version(&self) -> u32 {
+        self.version
     }
 
     /// The epoch of the latest master that has begun, 0 before the first.

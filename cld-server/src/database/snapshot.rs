@@ -1,6 +1,6 @@
 //! The whole state as bytes, in bounded pieces, and back.
 //!
-//! A snapshot is its version (one byte) and records, each behind its length (32 bits): the header, the inodes in the
+//! A snapshot is the cell's version (32 bits) and records, each behind its length (32 bits): the header, the inodes in the
 //! order of their numbers (so that a directory precedes its children), the sessions in the order of their ids, the end.
 //! Only what cannot be derived is stored; indexes, sums, children and the holders of locks are worked out again, so
 //! that they cannot contradict the rest.
@@ -14,11 +14,11 @@ use super::lock::{Claim, Locks, Owner};
 use super::namespace::{Body, Inode, Namespace};
 use super::session::{Session, Sessions, Terms};
 use crate::codec::{CodecError, Reader, Writer};
+use crate::versions::Versions;
 use cldc_core::wire::codes::{EventMask, OpenMode};
 use cldc_core::wire::limits::{MAX_PATH, MAX_PAYLOAD};
 use std::io::Read;
 
-const VERSION: u8 = 2;
 /// A piece is given out once it has this length.
 const CHUNK: usize = 64 << 10;
 /// Longest record: that of a session with [`HANDLES_MAX`] handles and two events pending on each. That of the longest
@@ -37,7 +37,7 @@ pub enum SnapshotError {
     /// Reading failed, or the data ended early.
     #[error("cannot read the snapshot: {0}")]
     Read(#[from] std::io::Error),
-    /// The bytes are no snapshot, or one of another version.
+    /// The bytes are no snapshot, or one of a version of the cell that this server cannot apply.
     #[error("the snapshot is malformed: {0}")]
     Malformed(#[from] CodecError),
     /// The values contradict each other.
@@ -75,20 +75,18 @@ impl Snapshot {
         Self { database: database.clone(), next: Next::Header }
     }
 
-    /// The database of a snapshot.
+    /// The database of a snapshot, for a server that can apply these versions of the cell.
     ///
     /// # Errors
     /// [`SnapshotError`], if anything is not as [`Self::encode`] writes it. At most one record is in memory beside
     /// what is being built.
-    pub fn decode(mut input: impl Read) -> Result<Database, SnapshotError> {
-        let mut version = [0];
+    pub fn decode(mut input: impl Read, can: Versions) -> Result<Database, SnapshotError> {
+        let mut version = [0; 4];
         input.read_exact(&mut version)?;
-        if version != [VERSION] {
-            let found = u8::from_be_bytes(version);
-            return Err(CodecError::Version { what: "snapshot", found, known: VERSION }.into());
-        }
+        let version = u32::from_be_bytes(version);
+        can.check("the snapshot", version).map_err(CodecError::CellVersion)?;
         let mut record = Vec::new();
-        let mut database = decode_header(next_record(&mut input, &mut record, HEADER)?)?;
+        let mut database = decode_header(version, next_record(&mut input, &mut record, HEADER)?)?;
         loop {
             next_record_of_any_kind(&mut input, &mut record)?;
             let mut fields = Reader::new(&record);
@@ -104,7 +102,7 @@ impl Snapshot {
                 }
             }
         }
-        match input.read(&mut version)? {
+        match input.read(&mut [0])? {
             0 => Ok(database),
             more => Err(CodecError::Trailing(more).into()),
         }
@@ -118,7 +116,7 @@ impl Iterator for Snapshot {
         let mut out = Writer::new();
         let database = &self.database;
         if let Next::Header = self.next {
-            out.u8(VERSION);
+            out.u32(database.version);
             record(&mut out, |out| encode_header(database, out));
             self.next = Next::Inode(0);
         }
@@ -194,13 +192,13 @@ fn encode_header(database: &Database, out: &mut Writer) {
     out.u64(database.locks.next_ticket());
 }
 
-fn decode_header(mut fields: Reader<'_>) -> Result<Database, SnapshotError> {
+fn decode_header(version: u32, mut fields: Reader<'_>) -> Result<Database, SnapshotError> {
     let epoch = fields.u64()?;
     let limits = Limits::decode(&mut fields)?.clamped();
     let namespace = Namespace::empty(fields.u64()?);
     let locks = Locks::new(fields.u64()?.max(1));
     fields.finish()?;
-    Ok(Database { epoch, limits, namespace, sessions: Sessions::default(), locks })
+    Ok(Database { version, epoch, limits, namespace, sessions: Sessions::default(), locks })
 }
 
 fn encode_inode(number: u64, inode: &Inode, lock_generation: u64, out: &mut Writer) {

@@ -13,6 +13,7 @@ use crate::peer::links::{Config, Event, Events, Links, PeerStatus, Timing};
 use crate::peer::secret::Secret;
 use crate::peer::session::Hello;
 use crate::storage::{Configuration, Identity};
+use crate::versions::Offer;
 
 /// The links, and what comes by them.
 #[derive(Debug)]
@@ -32,13 +33,14 @@ impl Peers {
         secret: Secret,
         identity: Identity,
         members: &Configuration,
+        offer: Offer,
     ) -> Result<Self, BindError> {
         let listener = TcpListener::bind(listen).await;
         let listener = listener.map_err(|source| BindError::Peer { address: listen, source })?;
         info!("listening on {listen} (TCP) for the cell's other servers");
         let me = identity.node.get();
         let advertised = members.members.get(&me).and_then(|member| member.addresses.peer);
-        let hello = Hello::new(identity.cell, me, advertised.unwrap_or(listen));
+        let hello = Hello { offer, ..Hello::new(identity.cell, me, advertised.unwrap_or(listen)) };
         let config = Config { secret, hello, timing: Timing::default() };
         let (links, events) = Links::start(config, listener, &BTreeMap::new());
         Ok(Self { links, events, me })
@@ -59,6 +61,11 @@ impl Peers {
         }
         let address = |(node, member): (&u64, &crate::storage::Member)| Some((*node, member.addresses.peer?));
         self.links.set_members(&configuration.members.iter().filter_map(address).collect());
+    }
+
+    /// The cell has this version now, which servers that are linked from now on must be able to apply.
+    pub(super) fn set_version(&self, version: u32) {
+        self.links.set_version(version);
     }
 
     /// What comes next.
@@ -96,8 +103,8 @@ impl Peers {
 /// Gives the node what has come from another server.
 pub(super) fn deliver(node: &mut Node, clock: Clock, event: Event) {
     match event {
-        Event::Up { peer } => node.handle_link(clock, peer, true),
-        Event::Down { peer } => node.handle_link(clock, peer, false),
+        Event::Up { peer, can } => node.handle_link(clock, peer, Some(can)),
+        Event::Down { peer } => node.handle_link(clock, peer, None),
         Event::Received { from, frame } => node.handle_peer(clock, from, frame),
         // The links have logged it.
         Event::Trouble { .. } => {}

@@ -10,6 +10,7 @@ use tracing::info;
 use crate::database::{Database, Snapshot, SnapshotError as DecodeError};
 use crate::node::Start;
 use crate::storage::{Configuration, Identity, LogStore, OpenError, OpenMode, SnapshotReader, Store};
+use crate::versions::SUPPORTED;
 
 /// Opens the directory. One that does not exist or is empty becomes a new cell of one server, unless this is to be a
 /// server of `cell`: those are made by hand.
@@ -68,7 +69,7 @@ pub(crate) fn fresh_identity() -> Result<Identity, getrandom::Error> {
 
 /// What a snapshot file holds.
 pub(crate) fn decode(reader: SnapshotReader) -> Result<Database, DecodeError> {
-    Snapshot::decode(Chunks { reader, chunk: Vec::new(), taken: 0 })
+    Snapshot::decode(Chunks { reader, chunk: Vec::new(), taken: 0 }, SUPPORTED)
 }
 
 /// A snapshot file's chunks as one stream.
@@ -96,7 +97,7 @@ pub(crate) enum RecoverError {
     #[error(transparent)]
     Open(#[from] OpenError),
     #[error(
-        "{} is whole, but not what this version writes: {source}; use the version of the server that wrote it",
+        "{} is whole, but this version of the server cannot read it: {source}",
         file.display()
     )]
     Snapshot { file: PathBuf, source: DecodeError },

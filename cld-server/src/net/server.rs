@@ -120,14 +120,16 @@ impl Task {
             ..NodeConfig::default()
         };
         let (identity, members) = (start.identity, start.log.base.configuration.clone());
+        let node = Node::new(node_config, keys, start, clock())?;
         let secret = secret.map(|file| file.secret);
         let peers = match (&config.cell, secret.clone()) {
-            (Some(cell), Some(secret)) => Some(Peers::start(cell.peer, secret, identity, &members).await?),
+            (Some(cell), Some(secret)) => {
+                Some(Peers::start(cell.peer, secret, identity, &members, node.offer()).await?)
+            }
             _ => None,
         };
         let admin = Admin::start(&config.data)
             .map_err(|error| warn!("no 'cld status' and the like: {}: {error}", config.data.display()));
-        let node = Node::new(node_config, keys, start, clock())?;
         let disk = DiskThreads::start(store)?;
         let (watchdog, buffer) = (Watchdog::asked_for(), vec![0; DATAGRAM].into());
         Ok(Some(Self {
@@ -258,6 +260,11 @@ impl Task {
                         peers.set_members(&members);
                     }
                     self.questions.members_changed(&members);
+                }
+                NodeEvent::VersionChanged { version } => {
+                    if let Some(peers) = &self.peers {
+                        peers.set_version(version);
+                    }
                 }
                 NodeEvent::Deposed => self.questions.deposed(),
                 NodeEvent::Serving { .. } => {}

@@ -115,7 +115,7 @@ impl<E: Engine> Node<E> {
         socket: SocketId,
         datagram: &[u8],
     ) {
-        if self.has_room_to_relay() && self.peers.links.contains(&peer) {
+        if self.has_room_to_relay() && self.peers.links.contains_key(&peer) {
             let datagram = datagram.to_vec();
             self.peers.frames.push_back((peer, Frame::Relay(Relay { way, client, socket, datagram })));
             self.peers.counters.relayed = self.peers.counters.relayed.saturating_add(1);
@@ -126,7 +126,7 @@ impl<E: Engine> Node<E> {
 
     /// Has all other servers tell a client something: one of them is the one that it talks to.
     pub(super) fn relay_by_all(&mut self, client: SocketAddr, datagram: &[u8]) {
-        let peers: Vec<u64> = self.peers.links.iter().copied().collect();
+        let peers: Vec<u64> = self.peers.links.keys().copied().collect();
         for peer in peers {
             self.relay(peer, RelayWay::ToClient, client, ANY_SOCKET, datagram);
         }
@@ -170,7 +170,7 @@ impl<E: Engine> Node<E> {
         match self.engine.status().leader {
             _ if self.is_alone() => Leader::Here,
             Some(node) if node == self.me => Leader::Here,
-            Some(node) if self.peers.links.contains(&node) => Leader::At(node),
+            Some(node) if self.peers.links.contains_key(&node) => Leader::At(node),
             _ => Leader::Unknown,
         }
     }

@@ -1,5 +1,6 @@
 //! What goes into a node and what comes out of it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use cldc_core::time::Instant;
@@ -8,6 +9,7 @@ use crate::database::{Database, Limits, Totals};
 use crate::endpoint::{Counters, QueueLimits, SocketId, Timing};
 use crate::replica;
 use crate::storage::{Configuration, Identity, LogImage, LogWrite, SnapshotPoint, SnapshotRecord};
+use crate::versions::Versions;
 
 /// The time. It must be read *after* what is handed in with it came: a datagram that was received after the clock was read
 /// could be answered under a lease that is over by then.
@@ -30,6 +32,8 @@ pub struct NodeConfig {
     pub queue: QueueLimits,
     /// When to take a snapshot.
     pub snapshot: SnapshotPolicy,
+    /// Which versions of the cell it can apply; all that this program knows, but for tests.
+    pub versions: Versions,
     /// How many entries of the log are kept before a snapshot for servers that lag a little; the usual number if none.
     pub keep_entries: Option<u64>,
     /// This server's sockets and the addresses that they are bound to.
@@ -190,6 +194,11 @@ pub enum DiskDone {
 pub enum Event {
     /// The members are others, or are reached elsewhere: see [`Node::members`](super::Node::members).
     MembersChanged(Configuration),
+    /// The cell has another version.
+    VersionChanged {
+        /// It.
+        version: u32,
+    },
     /// This server is the master, and answers.
     Serving {
         /// Its epoch.
@@ -218,8 +227,10 @@ pub struct Status {
     pub lost: u64,
     /// The index of the last snapshot taken since the start.
     pub snapshot: Option<u64>,
-    /// The other servers to which there is a link.
-    pub links: Vec<u64>,
+    /// The version of the cell.
+    pub version: u32,
+    /// The other servers to which there is a link, and which versions they can apply.
+    pub versions: BTreeMap<u64, Versions>,
     /// Until when the master lease lasts, if this server has it.
     pub lease_until: Option<Instant>,
     /// What was counted of the other servers.

@@ -77,7 +77,7 @@ impl<E: Engine> Node<E> {
         for member in self.engine.status().members {
             let has_come = member.alive && !member.snapshot && member.matched > 0 && member.lag <= CAUGHT_UP;
             let learns = self.members.members.get(&member.node).is_some_and(|found| !found.votes);
-            if learns && has_come {
+            if learns && has_come && self.can_apply(member.node) {
                 match self.engine.change_members(MemberChange::Promote { node: member.node }) {
                     Ok(()) => tracing::info!(node = format_args!("{:x}", member.node), "a newcomer may vote"),
                     Err(error) => tracing::debug!(%error, "a newcomer does not vote yet"),

@@ -1,18 +1,20 @@
 //! The other servers of the cell: their messages, links and snapshots, and the datagrams that they pass on.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::interface::{Clock, PeerCounters};
 use super::transfers::{Out, Told, Transfers};
 use super::{Node, front};
 use crate::peer::frame::{Frame, RefuseReason, SnapshotFrame};
 use crate::replica::{Engine, Message};
+use crate::versions::Versions;
 
 /// What a node has to do with the other servers.
 #[derive(Debug, Default)]
 pub(super) struct Peers {
     pub(super) frames: VecDeque<(u64, Frame)>,
-    pub(super) links: BTreeSet<u64>,
+    /// The servers that are linked, and which versions of the cell they can apply.
+    pub(super) links: BTreeMap<u64, Versions>,
     pub(super) transfers: Transfers,
     pub(super) counters: PeerCounters,
 }
@@ -46,14 +48,14 @@ impl<E: Engine> Node<E> {
         self.advance(clock);
     }
 
-    /// There is a link to another server now, or no more.
-    pub fn handle_link(&mut self, clock: Clock, peer: u64, up: bool) {
+    /// There is a link to another server now, which can apply these versions of the cell; or no more.
+    pub fn handle_link(&mut self, clock: Clock, peer: u64, link: Option<Versions>) {
         if self.fatal.is_some() {
             return;
         }
-        if up {
-            self.peers.links.insert(peer);
-        } else if self.peers.links.remove(&peer) {
+        if let Some(can) = link {
+            self.peers.links.insert(peer, can);
+        } else if self.peers.links.remove(&peer).is_some() {
             let (transfers, mut out) = self.peers.transfers(&mut self.disk);
             let told = transfers.link_lost(peer, &mut out);
             self.tell(clock, told);

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -24,10 +24,11 @@ use tracing::{debug, warn};
 use super::frame::Frame;
 use super::link::Connection;
 pub use super::link::LinkError;
-use super::members::{Envelope, Member, Members, lock};
+use super::members::{Envelope, Member, Members, Spoken, lock};
 use super::noise::End;
 use super::secret::Secret;
 use super::session::{Hello, SEED_SIZE, Session, SessionError};
+use crate::versions::{Offer, Versions};
 
 /// The most connections at once that have not finished the handshake, from addresses that no member has, and again
 /// from those of members.
@@ -86,6 +87,8 @@ pub enum Event {
     Up {
         /// Its id.
         peer: u64,
+        /// The versions of the cell that it can apply.
+        can: Versions,
     },
     /// A server cannot be sent to; what waited for it is dropped.
     Down {
@@ -177,6 +180,8 @@ pub struct Events(mpsc::UnboundedReceiver<Envelope>);
 #[derive(Debug)]
 struct Shared {
     config: Config,
+    /// Of the cell.
+    version: AtomicU32,
     members: Members,
     members_changed: Notify,
     events: mpsc::UnboundedSender<Envelope>,
@@ -197,6 +202,7 @@ impl Links {
         // Bounded by the members' budgets: see `Registered::room`. Ups and downs come slowly.
         let (events, received) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
+            version: AtomicU32::new(config.hello.offer.has),
             config,
             members: Members::default(),
             members_changed: Notify::new(),
@@ -225,6 +231,11 @@ impl Links {
     /// members change.
     pub fn admit_all_but(&self, removed: BTreeSet<u64>) {
         self.shared.members.open(removed);
+    }
+
+    /// The cell has this version now, which servers that are linked from now on must be able to apply.
+    pub fn set_version(&self, version: u32) {
+        self.shared.version.store(version, Ordering::Relaxed);
     }
 
     /// Sends a frame, without waiting. That it is taken is no promise: it is dropped when the link goes down, or when
@@ -332,9 +343,11 @@ impl Shared {
         let mut seed = [0; SEED_SIZE];
         getrandom::fill(&mut seed).map_err(|_| LinkError::Random)?;
         let Config { secret, hello, .. } = &self.config;
+        let offer = Offer { has: self.version.load(Ordering::Relaxed), ..hello.offer };
+        let hello = Hello { offer, ..*hello };
         Ok(match dial {
-            Some(peer) => Session::dial(secret, *hello, peer, seed)?,
-            None => Session::accept(secret, *hello, self.members.expected(), seed)?,
+            Some(peer) => Session::dial(secret, hello, peer, seed)?,
+            None => Session::accept(secret, hello, self.members.expected(), seed)?,
         })
     }
 
@@ -344,10 +357,10 @@ impl Shared {
         connection: Connection,
         member: &Arc<Member>,
         end: End,
-        version: u16,
+        spoken: Spoken,
     ) -> Result<(), LinkError> {
         let timing = &self.config.timing;
-        let link = member.register(end, version, timing.handshake)?;
+        let link = member.register(end, spoken, timing.handshake)?;
         connection.carry(link, timing).await
     }
 
@@ -375,7 +388,7 @@ async fn keep_linked(shared: Arc<Shared>, member: Arc<Member>) {
         let began = Instant::now();
         let attempt = timeout(timing.handshake, dial(&shared, &member)).await.unwrap_or(Err(LinkError::Slow));
         let ended = match attempt {
-            Ok((connection, version)) => shared.carry(connection, &member, End::Dialled, version).await,
+            Ok((connection, spoken)) => shared.carry(connection, &member, End::Dialled, spoken).await,
             Err(error) => Err(error),
         };
         match ended {
@@ -392,13 +405,13 @@ async fn keep_linked(shared: Arc<Shared>, member: Arc<Member>) {
     }
 }
 
-async fn dial(shared: &Shared, member: &Member) -> Result<(Connection, u16), LinkError> {
+async fn dial(shared: &Shared, member: &Member) -> Result<(Connection, Spoken), LinkError> {
     let stream = TcpStream::connect(member.address()).await;
     let stream = stream.map_err(|error| LinkError::Connect(error.to_string()))?;
     stream.set_nodelay(true)?;
     let mut connection = Connection::new(stream, shared.session(Some(member.id))?);
-    let (_, version) = connection.handshake().await?;
-    Ok((connection, version))
+    let (hello, version) = connection.handshake().await?;
+    Ok((connection, Spoken { version, can: hello.offer.can }))
 }
 
 /// Finds out who has connected, and carries the frames.
@@ -416,13 +429,13 @@ async fn accept(shared: Arc<Shared>, stream: TcpStream, from: SocketAddr, slot: 
                 guest
             }
         };
-        Ok((connection, member, version))
+        Ok((connection, member, Spoken { version, can: hello.offer.can }))
     };
     let greeted = timeout(shared.config.timing.handshake, greeted).await.unwrap_or(Err(LinkError::Slow));
     drop(slot);
     match greeted {
-        Ok((connection, member, version)) => {
-            match shared.carry(connection, &member, End::Accepted, version).await {
+        Ok((connection, member, spoken)) => {
+            match shared.carry(connection, &member, End::Accepted, spoken).await {
                 Ok(()) | Err(LinkError::Simultaneous) => {
                     debug!("server {:016x}: there is another link", member.id)
                 }

@@ -17,6 +17,7 @@ use super::outbox::Outbox;
 use super::session::{Expected, Hello};
 use crate::codec::CodecError;
 use crate::storage::MAX_MEMBERS;
+use crate::versions::Versions;
 
 /// The most bytes received from one server that the node has not taken yet.
 const BUDGET: u32 = 4 << 20;
@@ -151,7 +152,16 @@ struct Link {
     number: u64,
     end: End,
     since: Instant,
-    version: u16,
+    spoken: Spoken,
+}
+
+/// What the handshake of a link came to.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spoken {
+    /// The version of the protocol between servers.
+    pub(super) version: u16,
+    /// The versions of the cell that the other server can apply.
+    pub(super) can: Versions,
 }
 
 /// A link that was registered: it is down when this is dropped.
@@ -216,7 +226,7 @@ impl Member {
     pub(super) fn register(
         self: &Arc<Self>,
         end: End,
-        version: u16,
+        spoken: Spoken,
         settled: Duration,
     ) -> Result<Registered, LinkError> {
         let kept = if self.me < self.id { End::Dialled } else { End::Accepted };
@@ -233,13 +243,13 @@ impl Member {
         }
         state.links += 1;
         let number = state.links;
-        state.link = Some(Link { number, end, since: Instant::now(), version });
+        state.link = Some(Link { number, end, since: Instant::now(), spoken });
         state.dropped += state.outbox.clear();
         if state.trouble.take().is_some() || number == 1 {
             info!("server {:016x} at {}: linked", self.id, state.address);
         }
         self.current.send_replace(Some(number));
-        self.tell(Event::Up { peer: self.id });
+        self.tell(Event::Up { peer: self.id, can: spoken.can });
         Ok(Registered { member: Arc::clone(self), number, current: self.current.subscribe() })
     }
 
@@ -280,7 +290,7 @@ impl Member {
         PeerStatus {
             peer: self.id,
             address: state.address,
-            version: state.link.map(|link| link.version),
+            version: state.link.map(|link| link.spoken.version),
             links: state.links,
             queued: state.outbox.size(),
             dropped: state.dropped,

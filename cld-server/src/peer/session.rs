@@ -17,11 +17,12 @@ use super::frame::{Frame, MAX_FRAME, VERSIONS};
 use super::noise::{End, Handshake, KEY, MAX_PLAIN, Records, TAG};
 use super::secret::Secret;
 use crate::codec::{CodecError, Reader, Writer};
+use crate::versions::{self, Misfit, Offer, SUPPORTED, Versions};
 
 /// What each end sends first: the protocol's name, and the version of the handshake.
 pub const PREAMBLE: [u8; 8] = [b'C', b'L', b'D', b'P', b'E', b'E', b'R', HANDSHAKE_VERSION];
 
-const HANDSHAKE_VERSION: u8 = 1;
+const HANDSHAKE_VERSION: u8 = 2;
 
 /// The longest handshake message, in bytes: a stranger cannot make the server hold more than this.
 pub const MAX_HANDSHAKE: usize = 512;
@@ -49,13 +50,16 @@ pub struct Hello {
     pub address: SocketAddr,
     /// The lowest and the highest version of the protocol that it speaks.
     pub versions: (u16, u16),
+    /// The versions of the cell that it can apply, and the one that it knows.
+    pub offer: Offer,
 }
 
 impl Hello {
-    /// What this program says of itself.
+    /// What this program says of itself, if it knows no version of the cell yet.
     #[must_use]
     pub const fn new(cell: u128, node: u64, address: SocketAddr) -> Self {
-        Self { cell, node, address, versions: VERSIONS }
+        let offer = Offer { can: SUPPORTED, has: versions::NONE };
+        Self { cell, node, address, versions: VERSIONS, offer }
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -65,6 +69,9 @@ impl Hello {
         out.socket_addr(self.address);
         out.u16(self.versions.0);
         out.u16(self.versions.1);
+        out.u32(self.offer.can.lowest);
+        out.u32(self.offer.can.highest);
+        out.u32(self.offer.has);
         out.into_vec()
     }
 
@@ -75,6 +82,7 @@ impl Hello {
             node: from.u64()?,
             address: from.socket_addr()?,
             versions: (from.u16()?, from.u16()?),
+            offer: Offer { can: Versions { lowest: from.u32()?, highest: from.u32()? }, has: from.u32()? },
         })
     }
 }
@@ -379,8 +387,18 @@ impl Session {
             let expected = self.expected.clone();
             Err(SessionError::Unexpected { node: theirs.node, address: theirs.address, expected })
         } else {
-            Ok(version)
+            self.check_offer(theirs).map(|()| version)
         }
+    }
+
+    fn check_offer(&self, theirs: &Hello) -> Result<(), SessionError> {
+        self.hello.offer.check(theirs.offer).map_err(|(cell, misfit)| {
+            let hello = match misfit {
+                Misfit::This => &self.hello,
+                Misfit::Other => theirs,
+            };
+            SessionError::CellVersion { node: hello.node, can: hello.offer.can, cell }
+        })
     }
 
     fn open_record(&mut self) -> Result<bool, SessionError> {
@@ -508,6 +526,19 @@ pub enum SessionError {
         theirs: (u16, u16),
         /// Lowest and highest of this server.
         ours: (u16, u16),
+    },
+    /// One of the two cannot apply the cell's version.
+    #[error(
+        "the cell has version {cell}, and server {node:016x} can apply {can}: start {} version of the server there",
+        if *cell > can.highest { "a newer" } else { "an older" }
+    )]
+    CellVersion {
+        /// Who cannot.
+        node: u64,
+        /// What it can.
+        can: Versions,
+        /// The cell's version.
+        cell: u32,
     },
     /// Both ends are one server.
     #[error(

@@ -6,6 +6,7 @@ use cldc_core::time::Duration;
 use thiserror::Error;
 
 use crate::codec::CodecError;
+use crate::versions::VersionError;
 
 /// What an engine is told at its start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,4 +59,10 @@ pub enum StartError {
     /// The log holds a change of the members that this version does not know.
     #[error("the replica cannot start: its log cannot be read: {0}")]
     Log(#[from] CodecError),
+    /// The data is of a version of the cell that this server cannot apply.
+    #[error("the server cannot start: {0}")]
+    Version(#[from] VersionError),
+    /// Something in the log cannot be applied.
+    #[error("the server cannot start: {0}")]
+    Replay(String),
 }

@@ -7,6 +7,10 @@ use cld_server::node::{DiskDone, DiskJob};
 use cld_server::storage::{
     Configuration, HardState, LogImage, LogPosition, LogWrite, SnapshotPoint, SnapshotRecord,
 };
+use cld_server::versions::Versions;
+
+/// The node decides about versions, not its disk.
+const ALL: Versions = Versions { lowest: 1, highest: u32::MAX };
 
 #[derive(Debug)]
 pub(crate) struct Disk {
@@ -42,7 +46,7 @@ impl Disk {
     pub(crate) fn database(&self) -> Database {
         match self.image.file {
             None => Database::new(),
-            Some(_) => Snapshot::decode(&self.files[&self.image.base.at.index][..]).unwrap(),
+            Some(_) => Snapshot::decode(&self.files[&self.image.base.at.index][..], ALL).unwrap(),
         }
     }
 
@@ -136,7 +140,7 @@ impl Disk {
         if (file.len() as u64 + 4, crc32c::crc32c(&file)) != (record.length, record.checksum) {
             return Err("it is damaged".to_owned());
         }
-        let database = Snapshot::decode(&file[..]).map_err(|error| error.to_string())?;
+        let database = Snapshot::decode(&file[..], ALL).map_err(|error| error.to_string())?;
         self.received.insert(record.point.at.index, file);
         Ok(Box::new(database))
     }

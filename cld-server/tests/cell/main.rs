@@ -17,6 +17,8 @@ mod peers;
 #[cfg(test)]
 mod reads;
 #[cfg(test)]
+mod upgrade;
+#[cfg(test)]
 mod world;
 
 #[cfg(test)]

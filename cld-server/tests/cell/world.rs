@@ -8,7 +8,9 @@ use cld_server::endpoint::SocketId;
 use cld_server::keys::Keys;
 use cld_server::node::{Clock, DiskJob, Event, Node, NodeConfig, Start};
 use cld_server::peer::frame::Frame;
+use cld_server::replica::StartError;
 use cld_server::storage::{Addresses, Configuration, Identity, Member};
+use cld_server::versions::Versions;
 use cldc_core::rng::Rng;
 use cldc_core::session::{CallError, Handle, RequestId};
 use cldc_core::time::{Duration, Instant};
@@ -36,6 +38,8 @@ pub(crate) struct Faults {
 pub(crate) struct Server {
     pub(crate) node: Option<Node>,
     pub(crate) disk: Disk,
+    /// The versions of the cell that its program can apply.
+    pub(crate) can: Versions,
     jobs: VecDeque<(u64, DiskJob)>,
     /// Its clock: what it shows at the beginning, and how much too fast it is, in millionths.
     offset: u64,
@@ -128,6 +132,7 @@ impl World {
         let server = Server {
             node: None,
             disk,
+            can: self.config.versions,
             jobs: VecDeque::new(),
             offset,
             drift: 0,
@@ -218,23 +223,36 @@ impl World {
 
     /// Starts a server from what its disk holds.
     pub(crate) fn start(&mut self, id: u64) {
+        self.try_start(id).unwrap();
+    }
+
+    /// Starts another program on a server's disk: one that can apply these versions of the cell.
+    pub(crate) fn change_program(&mut self, id: u64, lowest: u32, highest: u32) -> Result<(), StartError> {
+        self.crash(id);
+        self.server(id).can = Versions { lowest, highest };
+        self.try_start(id)
+    }
+
+    pub(crate) fn try_start(&mut self, id: u64) -> Result<(), StartError> {
         let (now, mut config) = (self.now, self.config.clone());
         let seed = self.rng.next_u64();
         let server = self.server(id);
         if server.node.is_some() {
-            return;
+            return Ok(());
         }
         server.boots += 1;
         config.seed = [server.boots; 32];
         config.seed[..8].copy_from_slice(&seed.to_be_bytes());
         config.sockets = vec![(SOCKET, server_addr(id))];
+        config.versions = server.can;
         let identity = Identity { node: NonZeroU64::new(id).unwrap(), cell: 1 };
         let start = Start { identity, log: server.disk.image.clone(), database: server.disk.database() };
-        server.node = Some(Node::new(config, Keys::UserAsKey, start, server.clock(now)).unwrap());
+        server.node = Some(Node::new(config, Keys::UserAsKey, start, server.clock(now))?);
         self.drain(id);
         for other in self.ids() {
             self.link(id, other);
         }
+        Ok(())
     }
 
     /// A process stands still; its clock goes on.
@@ -272,11 +290,15 @@ impl World {
         {
             return;
         }
+        if self.node(one).offer().check(self.node(other).offer()).is_err() {
+            return;
+        }
         for (from, to) in [(one, other), (other, one)] {
             self.flown += 1;
             self.links.insert((from, to), (self.flown, 0));
             let clock = self.clock(from);
-            self.node(from).handle_link(clock, to, true);
+            let can = self.servers[&to].can;
+            self.node(from).handle_link(clock, to, Some(can));
             self.drain(from);
         }
     }
@@ -285,7 +307,7 @@ impl World {
         for (from, to) in [(one, other), (other, one)] {
             if self.links.remove(&(from, to)).is_some() && self.servers[&from].node.is_some() {
                 let clock = self.clock(from);
-                self.node(from).handle_link(clock, to, false);
+                self.node(from).handle_link(clock, to, None);
                 self.drain(from);
             }
         }

@@ -11,6 +11,7 @@ use cld_server::node::{Clock, DiskDone, DiskJob, Node, NodeConfig, Start};
 use cld_server::storage::{
     Configuration, HardState, Identity, LogImage, LogPosition, SnapshotPoint, SnapshotRecord,
 };
+use cld_server::versions::SUPPORTED;
 use cldc_core::rng::Rng;
 use cldc_core::time::{Duration, Instant};
 use cldc_core::wire::limits::MAX_PACKET;
@@ -482,7 +483,7 @@ impl Durable {
 fn start(config: &NodeConfig, durable: &Durable, clock: Clock, boot: u8) -> Node {
     let database = match durable.snapshot.as_slice() {
         [] => Database::new(),
-        bytes => Snapshot::decode(bytes).unwrap(),
+        bytes => Snapshot::decode(bytes, SUPPORTED).unwrap(),
     };
     let mut config = config.clone();
     config.seed = [boot; 32];

@@ -175,7 +175,7 @@ fn each_pending_event_keeps_the_version_and_the_number_that_it_was_told_with() {
     );
     let last = cell.db.session(2).unwrap().handle(2).unwrap().notices(2).last();
     assert_eq!(effects.events.last().copied(), last, "it comes again as it was");
-    let copy = Snapshot::decode(snapshot(&cell.db).as_slice()).unwrap();
+    let copy = Snapshot::decode(snapshot(&cell.db).as_slice(), SUPPORTED).unwrap();
     assert_eq!(copy.session(2), cell.db.session(2));
 }
 

@@ -12,6 +12,7 @@ mod sessions;
 mod snapshots;
 
 use super::*;
+use crate::versions::SUPPORTED;
 use cldc_core::wire::codes::{EventMask, LockFlags};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -164,7 +165,7 @@ fn told(effects: &Effects) -> Vec<(u64, u64, EventMask)> {
 /// What must hold of every state that commands can lead to.
 fn assert_in_order(db: &Database) {
     // All that is derived (names, children, list lengths, holders, openers, sums) is as it would be derived anew.
-    let read_back = Snapshot::decode(snapshot(db).as_slice()).unwrap();
+    let read_back = Snapshot::decode(snapshot(db).as_slice(), SUPPORTED).unwrap();
     assert_eq!(format!("{db:?}"), format!("{read_back:?}"));
 
     let mut claims = 0;

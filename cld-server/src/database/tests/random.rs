@@ -2,6 +2,7 @@
 //! map would.
 
 use super::*;
+use crate::versions::FIRST;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
@@ -178,14 +179,14 @@ proptest! {
         let effects = run(&mut db, &commands);
 
         // Once more, by way of the log, and of a snapshot in the middle, whose origin goes on as well.
-        let mut batch = Batch::new();
+        let mut batch = Batch::new(FIRST);
         prop_assert!(commands.iter().all(|command| batch.push(command)));
-        let logged = Batch::decode(&batch.into_entry()).unwrap();
+        let logged = Batch::decode(&batch.into_entry(), SUPPORTED).unwrap();
         prop_assert_eq!(&logged, &commands);
         let (before, after) = logged.split_at(at.min(logged.len()));
         let mut first = Database::new();
         let mut repeated = run(&mut first, before);
-        let mut second = Snapshot::decode(snapshot(&first).as_slice()).unwrap();
+        let mut second = Snapshot::decode(snapshot(&first).as_slice(), SUPPORTED).unwrap();
         let clone = first.clone();
         run(&mut first, after);
         repeated.extend(run(&mut second, after));
@@ -222,20 +223,20 @@ proptest! {
         let mut bytes = snapshot(&db);
         let place = at.index(bytes.len());
         bytes[place] = byte;
-        if let Ok(read) = Snapshot::decode(bytes.as_slice()) {
+        if let Ok(read) = Snapshot::decode(bytes.as_slice(), SUPPORTED) {
             assert_in_order(&read);
         }
-        let mut batch = Batch::new();
+        let mut batch = Batch::new(FIRST);
         prop_assert!(commands.iter().all(|command| batch.push(command)));
         let mut entry = batch.into_entry();
         let place = at.index(entry.len());
         entry[place] = byte;
-        if let Ok(commands) = Batch::decode(&entry) {
+        if let Ok(commands) = Batch::decode(&entry, SUPPORTED) {
             run(&mut db, &commands);
             assert_in_order(&db);
         }
-        let _ = Batch::decode(&noise);
-        let _ = Snapshot::decode(noise.as_slice());
+        let _ = Batch::decode(&noise, SUPPORTED);
+        let _ = Snapshot::decode(noise.as_slice(), SUPPORTED);
     }
 
     #[test]

@@ -213,7 +213,7 @@ fn a_sequencer_stands_or_falls_alike_after_a_snapshot() {
     cell.lock(2, 2);
     unlock(&mut cell, 1);
     let new = cell.db.sequencer(2, 2).unwrap();
-    let copy = Snapshot::decode(snapshot(&cell.db).as_slice()).unwrap();
+    let copy = Snapshot::decode(snapshot(&cell.db).as_slice(), SUPPORTED).unwrap();
     assert_eq!((copy.check_sequencer(&old), copy.check_sequencer(&new)), (Err(Code::Stale), Ok(())));
 }
 

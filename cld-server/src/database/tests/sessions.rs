@@ -30,7 +30,7 @@ fn the_terms_of_a_session_are_those_of_its_first_request_on_every_replica() {
     let other = Terms { lease_ms: 30_000, grace_ms: 45_000 };
     assert_eq!(cell.apply(1, open_extended(7, "alice", 100, Some(terms))).reply, Some(Reply::OK));
     assert_eq!(cell.apply(1, open_extended(7, "alice", 100, Some(other))).reply, Some(Reply::OK));
-    let copy = Snapshot::decode(snapshot(&cell.db).as_slice()).unwrap();
+    let copy = Snapshot::decode(snapshot(&cell.db).as_slice(), SUPPORTED).unwrap();
     for db in [&cell.db, &copy] {
         assert_eq!(db.session(7).unwrap().terms, Some(terms));
         assert_eq!(db.session(1).unwrap().terms, None, "it is a plain one");

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::codec::{CodecError, Writer};
+use crate::versions::{FIRST, VersionError, Versions};
 
 /// A database with something of everything: directories, contents, all kinds of handles and claims, replies, events
 /// that wait to be acknowledged, plain and extended sessions.
@@ -31,7 +32,7 @@ fn rich() -> Cell {
 #[test]
 fn a_snapshot_reads_back_as_it_was() {
     let cell = rich();
-    let copy = Snapshot::decode(snapshot(&cell.db).as_slice()).unwrap();
+    let copy = Snapshot::decode(snapshot(&cell.db).as_slice(), SUPPORTED).unwrap();
     assert_eq!(copy.digest(), cell.db.digest());
     assert_eq!(format!("{copy:?}"), format!("{:?}", cell.db));
 }
@@ -80,7 +81,7 @@ fn the_largest_session_fits_in_a_snapshot() {
     }
     assert_eq!(db.totals().claims, HANDLES_MAX);
     assert_eq!(db.session(1).unwrap().replies.len(), 64);
-    assert_eq!(Snapshot::decode(snapshot(&db).as_slice()).unwrap().digest(), db.digest());
+    assert_eq!(Snapshot::decode(snapshot(&db).as_slice(), SUPPORTED).unwrap().digest(), db.digest());
 }
 
 #[test]
@@ -107,18 +108,18 @@ fn the_largest_session_fits_in_a_snapshot_with_all_its_events_pending() {
     assert_eq!(request(&mut apply, 2, put(2, b"x")).events.len() as u64, HANDLES_MAX);
     assert_eq!(apply(Action::ExpireSession { sid: 2 }).events.len() as u64, HANDLES_MAX);
     assert!(db.session(1).unwrap().handles.iter().all(|handle| handle.pending.len() == 2));
-    assert_eq!(Snapshot::decode(snapshot(&db).as_slice()).unwrap().digest(), db.digest());
+    assert_eq!(Snapshot::decode(snapshot(&db).as_slice(), SUPPORTED).unwrap().digest(), db.digest());
 }
 
 #[test]
 fn a_snapshot_that_is_cut_or_too_long_is_refused() {
     let bytes = snapshot(&rich().db);
     for len in 0..bytes.len() {
-        assert!(Snapshot::decode(&bytes[..len]).is_err(), "{len}");
+        assert!(Snapshot::decode(&bytes[..len], SUPPORTED).is_err(), "{len}");
     }
     let longer = [bytes.as_slice(), &[0]].concat();
     assert!(matches!(
-        Snapshot::decode(longer.as_slice()),
+        Snapshot::decode(longer.as_slice(), SUPPORTED),
         Err(SnapshotError::Malformed(CodecError::Trailing(1)))
     ));
 }
@@ -126,18 +127,24 @@ fn a_snapshot_that_is_cut_or_too_long_is_refused() {
 #[test]
 fn another_version_is_named() {
     let mut bytes = snapshot(&rich().db);
-    bytes[0] = 9;
-    let error = Snapshot::decode(bytes.as_slice()).unwrap_err();
-    assert!(error.to_string().contains("format version 9; this program reads version 2"), "{error}");
-    let error = Batch::decode(&[7]).unwrap_err();
-    assert_eq!(error, CodecError::Version { what: "log entry", found: 7, known: 2 });
+    bytes[..4].copy_from_slice(&9u32.to_be_bytes());
+    let can = Versions { lowest: 1, highest: 8 };
+    let error = Snapshot::decode(bytes.as_slice(), can).unwrap_err();
+    assert!(
+        error.to_string().contains("of version 9 of the cell, and this server can apply 1 to 8"),
+        "{error}"
+    );
+    assert!(Snapshot::decode(bytes.as_slice(), Versions { lowest: 9, highest: 9 }).is_ok());
+    let error = Batch::decode(&[0, 0, 0, 9], can).unwrap_err();
+    assert_eq!(error, CodecError::CellVersion(VersionError { what: "a log entry", found: 9, known: can }));
+    assert_eq!(Batch::decode(&[0, 0, 0, 8], can), Ok(vec![]));
 }
 
 #[test]
 fn a_huge_length_is_refused_before_anything_is_allocated() {
-    let bytes = [2, 0xff, 0xff, 0xff, 0xff];
+    let bytes = [0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff];
     assert!(matches!(
-        Snapshot::decode(&bytes[..]),
+        Snapshot::decode(&bytes[..], SUPPORTED),
         Err(SnapshotError::Malformed(CodecError::TooLong { length: 0xffff_ffff, .. }))
     ));
 }
@@ -148,7 +155,7 @@ fn forge(from: &[u8], to: &[u8]) -> Result<Database, SnapshotError> {
     let places: Vec<_> = (0..bytes.len()).filter(|&at| bytes[at..].starts_with(from)).collect();
     assert_eq!(places.len(), 1, "{}", from.escape_ascii());
     bytes[places[0]..places[0] + from.len()].copy_from_slice(to);
-    Snapshot::decode(bytes.as_slice())
+    Snapshot::decode(bytes.as_slice(), SUPPORTED)
 }
 
 #[test]
@@ -214,19 +221,22 @@ fn a_batch_takes_commands_until_the_entry_is_full() {
     let write = put(2, &[7; 131_072]);
     let action = Action::Request { sid: 1, xid: 1, order: 1, settled: Settled::default(), write };
     let command = Command { at: 1, epoch: 2, action };
-    let mut batch = Batch::new();
+    let mut batch = Batch::new(FIRST);
     while batch.push(&command) {}
     assert_eq!(batch.len(), 7);
     let small = Command { at: 1, epoch: 2, action: Action::BeginEpoch };
     assert!(batch.push(&small), "a smaller one still fits");
     let entry = batch.into_entry();
     assert!(entry.len() <= ENTRY_MAX);
-    let commands = Batch::decode(&entry).unwrap();
+    let commands = Batch::decode(&entry, SUPPORTED).unwrap();
     assert_eq!((commands.len(), commands.first(), commands.last()), (8, Some(&command), Some(&small)));
 }
 
 #[test]
 fn an_entry_that_is_too_long_is_refused() {
     let entry = vec![1; ENTRY_MAX + 1];
-    assert_eq!(Batch::decode(&entry), Err(CodecError::TooLong { length: ENTRY_MAX + 1, limit: ENTRY_MAX }));
+    assert_eq!(
+        Batch::decode(&entry, SUPPORTED),
+        Err(CodecError::TooLong { length: ENTRY_MAX + 1, limit: ENTRY_MAX })
+    );
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 
-use super::super::session::MAX_HANDSHAKE;
+use super::super::session::{MAX_HANDSHAKE, PREAMBLE};
 use super::*;
+use crate::versions::{Offer, Versions};
 
 #[test]
 fn both_ends_learn_who_the_other_is() {
@@ -93,6 +94,33 @@ fn versions_must_overlap_and_the_highest_of_both_is_spoken() {
 }
 
 #[test]
+fn both_must_be_able_to_apply_the_cells_version() {
+    let offer = |lowest, highest, has| Offer { can: Versions { lowest, highest }, has };
+    // The second lags behind the first, and can apply what it lacks; the third waits to be added.
+    for (one, two) in
+        [(offer(2, 3, 2), offer(1, 2, 1)), (offer(1, 2, 2), offer(1, 2, 2)), (offer(1, 2, 2), offer(2, 3, 0))]
+    {
+        let (one, two) = (Hello { offer: one, ..hello(1) }, Hello { offer: two, ..hello(2) });
+        let accepting =
+            Session::accept(&secret(), two, Expected::Only(BTreeSet::from([1])), [2; 32]).unwrap();
+        let (dialled, accepted) = link(dial(&secret(), one), accepting, usize::MAX);
+        assert_eq!((dialled.peer(), accepted.peer()), (Some((two, 1)), Some((one, 1))));
+    }
+    for (one, two, wrong, cell) in [
+        (offer(1, 2, 2), offer(1, 1, 1), 2, 2),
+        (offer(1, 1, 0), offer(1, 2, 2), 1, 2),
+        (offer(2, 3, 0), offer(1, 2, 1), 1, 1),
+    ] {
+        let can = if wrong == 1 { one.can } else { two.can };
+        let (one, two) = (Hello { offer: one, ..hello(1) }, Hello { offer: two, ..hello(2) });
+        let accepting =
+            Session::accept(&secret(), two, Expected::Only(BTreeSet::from([1])), [2; 32]).unwrap();
+        let refused = Err(SessionError::CellVersion { node: wrong, can, cell });
+        assert_eq!(refusals(dial(&secret(), one), accepting), [refused.clone(), refused]);
+    }
+}
+
+#[test]
 fn a_server_refuses_itself() {
     let one = Session::dial(&secret(), hello(2), 3, [1; 32]).unwrap();
     let [accepting, dialling] = refusals(one, accept(2));
@@ -127,14 +155,14 @@ fn something_else_than_a_cld_server_is_recognized_by_its_first_byte() {
     assert_eq!(receive(&mut accept(2), b"GET / HTTP/1.1\r\n", 1), Err(SessionError::Stranger));
     assert_eq!(receive(&mut dial(&secret(), hello(1)), b"SSH-2.0-", 8), Err(SessionError::Stranger));
     let mut later = sent(&mut dial(&secret(), hello(1)));
-    later[7] = 2;
-    assert_eq!(receive(&mut accept(2), &later, 8), Err(SessionError::HandshakeVersion { found: 2 }));
+    later[7] = 3;
+    assert_eq!(receive(&mut accept(2), &later, 8), Err(SessionError::HandshakeVersion { found: 3 }));
 }
 
 #[test]
 fn an_oversized_handshake_is_refused_by_its_length_alone() {
     let mut two = accept(2);
-    let mut bytes = b"CLDPEER\x01".to_vec();
+    let mut bytes = PREAMBLE.to_vec();
     bytes.extend_from_slice(&u16::try_from(MAX_HANDSHAKE + 1).unwrap().to_be_bytes());
     assert_eq!(two.handle_bytes(&bytes), bytes.len());
     assert_eq!(two.room(), 0, "no more is taken");
@@ -144,7 +172,7 @@ fn an_oversized_handshake_is_refused_by_its_length_alone() {
 #[test]
 fn a_handshake_of_any_length_without_the_secret_is_refused() {
     for length in 0..=MAX_HANDSHAKE {
-        let mut bytes = b"CLDPEER\x01".to_vec();
+        let mut bytes = PREAMBLE.to_vec();
         bytes.extend_from_slice(&u16::try_from(length).unwrap().to_be_bytes());
         bytes.resize(bytes.len() + length, 0);
         for mut session in [accept(2), dial(&secret(), hello(1))] {
@@ -195,7 +223,7 @@ proptest! {
 
     #[test]
     fn arbitrary_bytes_let_nobody_in(bytes: Vec<u8>, behind_preamble: bool) {
-        let mut all = if behind_preamble { b"CLDPEER\x01".to_vec() } else { vec![] };
+        let mut all = if behind_preamble { PREAMBLE.to_vec() } else { vec![] };
         all.extend(bytes);
         for mut session in [accept(2), dial(&secret(), hello(1))] {
             let _ = sent(&mut session);

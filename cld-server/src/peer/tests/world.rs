@@ -91,7 +91,8 @@ impl Server {
     }
 
     pub(super) async fn up(&mut self, other: u64) {
-        self.wait_for("link", |event| (event == Event::Up { peer: other }).then_some(())).await;
+        self.wait_for("link", |event| matches!(event, Event::Up { peer, .. } if peer == other).then_some(()))
+            .await;
     }
 
     pub(super) async fn down(&mut self, other: u64) {
