@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cld_tests::history::{Call, Mode, OpId, Outcome, Recorder, Stamp};
-use cldc_udp::{Code, Error, EventMask, LockKind, OpenMode, Result, Sequencer};
+use cldc_udp::{Code, Contents, Error, EventMask, LockKind, OpenMode, Result, Sequencer};
 
 use super::{Client, File, Lock};
 
@@ -95,7 +95,16 @@ impl<'a> RecordedClient<'a> {
 
 impl<'a> RecordedFile<'a> {
     pub(crate) fn read(&self) -> Result<Vec<u8>> {
-        let contents = self.record(Call::Get(self.handle), File::read, |contents| Outcome::Contents {
+        self.get(File::read)
+    }
+
+    /// With another deadline for this one call.
+    pub(crate) fn read_within(&self, timeout: Duration) -> Result<Vec<u8>> {
+        self.get(|file| file.with_timeout(timeout).read())
+    }
+
+    fn get(&self, read: impl FnOnce(&File) -> Result<Contents>) -> Result<Vec<u8>> {
+        let contents = self.record(Call::Get(self.handle), read, |contents| Outcome::Contents {
             inode: contents.metadata.inode,
             version: contents.metadata.version,
             data: contents.data.as_slice().into(),
