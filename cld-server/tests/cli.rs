@@ -577,3 +577,60 @@ fn nonsense_on_the_admin_socket_is_refused_and_harms_nobody() {
     drop(silent);
     assert!(server.lets_in("web", b"web"));
 }
+
+/// A directory with a server's data, and a snapshot of it in `saved`.
+fn saved() -> TempDir {
+    let server = Server::start(INSECURE);
+    assert!(server.lets_in("web", b"web"));
+    let (status, _, err) = run(server.directory.path(), &["snapshot", "save", "saved", "-d", "data"]);
+    assert_eq!(status, Some(0), "{err}");
+    server.end(Signal::TERM).1
+}
+
+#[test]
+fn an_old_snapshot_is_not_restored_over_a_newer_log() {
+    let directory = saved();
+    let log = fs::read(directory.path().join("data/log.redb")).unwrap();
+    for options in [&[][..], &["--peer", "127.0.0.1:9001", "--cell-secret", "secret"]] {
+        let args = ["snapshot", "restore", "saved", "-d", "data"];
+        let (status, _, err) = run(directory.path(), &[&args, options].concat());
+        assert!(status == Some(1) && err.contains("data is not empty"), "{err}");
+    }
+    assert_eq!(fs::read(directory.path().join("data/log.redb")).unwrap(), log);
+    assert!(!directory.path().join("secret").exists() && !directory.path().join("data/RESTORING").exists());
+}
+
+#[test]
+fn a_restore_that_was_killed_is_not_taken_for_whole_and_can_be_done_again() {
+    let directory = saved();
+    let restore =
+        ["snapshot", "restore", "saved", "-d", "new", "--peer", "127.0.0.1:9001", "--cell-secret", "secret"];
+    // Killed wherever it is when its mark is seen, or whole before.
+    let mut restoring = cld(directory.path()).args(restore).spawn().unwrap();
+    let mark = directory.path().join("new/RESTORING");
+    while !mark.exists() && restoring.try_wait().unwrap().is_none() {}
+    let _ = restoring.kill();
+    restoring.wait().unwrap();
+    if !mark.exists() {
+        // It was quicker. So is this what a kill just before the end leaves.
+        let secret = fs::read_to_string(directory.path().join("secret")).unwrap();
+        let cell = secret.split_whitespace().find(|word| word.len() == 32).unwrap_or_default();
+        fs::write(&mark, cell).unwrap();
+    }
+    let serve = ["-F", "-E", "-p", "auto", "--insecure-user-as-key", "-d", "new"];
+    let cell = ["--peer", "127.0.0.1:9009", "--cell-secret", "secret"];
+    for more in [&[][..], &["--check"]] {
+        let (status, _, err) = run_server(directory.path(), &[&serve[..], &cell, more].concat());
+        // Without the secret's file, that is what is wrong first.
+        let killed_early = !directory.path().join("secret").exists();
+        assert!(
+            status != Some(0) && (killed_early || err.contains("run 'cld snapshot restore' once more")),
+            "{err}"
+        );
+    }
+    let (status, _, err) = run(directory.path(), &restore);
+    assert!(status == Some(0) && err.contains("with the state of saved"), "{err}");
+    assert!(!mark.exists());
+    let (status, out, err) = run_server(directory.path(), &[&serve[..], &cell, &["--check"]].concat());
+    assert!(status == Some(0) && out.contains("whole; the log ends at"), "{out}{err}");
+}

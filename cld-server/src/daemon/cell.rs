@@ -6,6 +6,7 @@
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -19,7 +20,7 @@ use crate::peer::secret::{Secret, SecretError, SecretFile};
 use crate::peer::token::{Token, TokenError};
 use crate::storage::{
     Addresses, Configuration, HardState, Identity, LogError, LogStore, LogWrite, OpenError, OpenMode,
-    SnapshotError, SnapshotPoint, SnapshotReader, Store,
+    Restoration, SnapshotError, SnapshotPoint, SnapshotReader, Store,
 };
 
 /// Does it. A join token goes to standard output alone on a line; everything else is told on standard error.
@@ -88,13 +89,26 @@ pub(super) fn verify(file: &Path) -> Result<(), CellError> {
 /// Makes the first server of a new cell from a snapshot file.
 pub(super) fn restore(file: &Path, data: &Path, cell: Option<&NewCell>) -> Result<(), CellError> {
     let addresses = cell.map(|cell| addresses(cell.peer, cell.client)).transpose()?.unwrap_or_default();
-    must_be_empty(data)?;
+    let unfinished = Restoration::unfinished(data)?;
+    if unfinished.is_none() {
+        must_be_empty(data)?;
+    }
     let undecodable = |source| CellError::Decode { file: file.to_owned(), source };
     decode(SnapshotReader::open(file)?).map_err(undecodable)?;
-    let identity = fresh_identity()?;
-    let fill = || fill(identity, addresses, &mut SnapshotReader::open(file)?, data);
+    let mut identity = fresh_identity()?;
+    if let Some(cell) = unfinished.and_then(|unfinished| unfinished.cell) {
+        // Its secret may have been written.
+        identity.cell = cell;
+    }
+    let restoration = Restoration::begin(data, identity)?;
+    let fill = || fill(restoration, identity.node, addresses, &mut SnapshotReader::open(file)?);
     match cell {
-        Some(cell) => with_new_secret(identity.cell, &cell.cell_secret, fill)?,
+        Some(NewCell { cell_secret, .. })
+            if unfinished.is_some() && is_secret_of(identity.cell, cell_secret) =>
+        {
+            fill()?;
+        }
+        Some(NewCell { cell_secret, .. }) => with_new_secret(identity.cell, cell_secret, fill)?,
         None => fill()?,
     }
     tell(&format_args!(
@@ -109,21 +123,22 @@ pub(super) fn restore(file: &Path, data: &Path, cell: Option<&NewCell>) -> Resul
 
 /// Makes a log that begins with a copy of this snapshot, of which this one server is the only member.
 fn fill(
-    identity: Identity,
+    mut restoration: Restoration,
+    node: NonZeroU64,
     addresses: Addresses,
     from: &mut SnapshotReader,
-    data: &Path,
 ) -> Result<(), CellError> {
-    let (mut store, _) = Store::open(data, OpenMode::NewMember(identity))?;
+    let store = restoration.store();
     let at = from.record().point.at;
-    let configuration = Configuration::of_one(identity.node.get(), addresses);
+    let configuration = Configuration::of_one(node.get(), addresses);
     let mut copy = store.snapshots().receive(SnapshotPoint { at, configuration })?;
     while let Some(chunk) = from.next_chunk()? {
         copy.write_chunk(&chunk)?;
     }
     let hard_state = HardState { term: at.term, vote: 0, commit: at.index };
     let snapshot = Some(copy.finish()?);
-    Ok(store.append(&[LogWrite { snapshot, entries: Vec::new(), hard_state }])?)
+    store.append(&[LogWrite { snapshot, entries: Vec::new(), hard_state }])?;
+    Ok(restoration.finish()?)
 }
 
 /// Writes the file of a new cell's secret, and removes it again if what follows fails: it is the secret of no cell then.
@@ -134,6 +149,11 @@ fn with_new_secret(
 ) -> Result<(), CellError> {
     SecretFile { cell, secret: Secret::generate()? }.write_new(path)?;
     make().inspect_err(|_| drop(std::fs::remove_file(path)))
+}
+
+/// Whether this is the file of that cell's secret, which an attempt that was not finished has left.
+fn is_secret_of(cell: u128, path: &Path) -> bool {
+    SecretFile::read(path).is_ok_and(|file| file.cell == cell)
 }
 
 fn addresses(peer: SocketAddr, client: Option<SocketAddr>) -> Result<Addresses, CellError> {

@@ -5,6 +5,7 @@
 //! | name | is |
 //! |---|---|
 //! | `LOCK` | held (flock) by the running daemon; its process id |
+//! | `RESTORING` | a snapshot is being restored here, or that was not finished ([`Restoration`]) |
 //! | `log.redb` | identity, hard state, log entries, the record of the latest snapshot ([`store`]) |
 //! | `snapshot-<index>` | the database as of that log index ([`snapshot`]) |
 //! | `snapshot-<index>.received` | one that came from another server, until the log begins with it |
@@ -19,6 +20,7 @@ mod log;
 mod open;
 mod record;
 mod recover;
+mod restore;
 pub mod snapshot;
 pub mod store;
 #[cfg(test)]
@@ -32,5 +34,6 @@ pub use log::{
 };
 pub use open::{OpenError, OpenMode};
 pub use recover::Recovered;
+pub use restore::{Restoration, Unfinished};
 pub use snapshot::{SnapshotCopy, SnapshotError, SnapshotReader, SnapshotSource, SnapshotWriter, Snapshots};
 pub use store::Store;

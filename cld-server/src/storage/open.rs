@@ -26,6 +26,9 @@ pub enum OpenMode {
     /// Make it the empty log of a server that joins a cell: it has no configuration, and so never votes before its
     /// master has sent it one. A directory that holds data is opened as it is.
     NewMember(Identity),
+    /// The same, while a snapshot is restored into the directory ([`Restoration`](super::Restoration)). No other mode opens it
+    /// then.
+    Restore(Identity),
 }
 
 /// Why a data directory cannot be used. Nothing in it was changed.
@@ -43,6 +46,21 @@ pub enum OpenError {
     /// The directory is empty, and no new cell was asked for.
     #[error("{} holds no cell's data; check the path, or ask for a new cell", directory.display())]
     NoCell {
+        /// The data directory.
+        directory: PathBuf,
+    },
+    /// A snapshot was being restored into the directory, and that was not finished.
+    #[error(
+        "a snapshot was to be restored into {}, and that was not finished: run 'cld snapshot restore' once more",
+        directory.display()
+    )]
+    Unfinished {
+        /// The data directory.
+        directory: PathBuf,
+    },
+    /// A snapshot is to be restored into a directory that holds something.
+    #[error("{} is not empty; a snapshot is restored into an empty directory", directory.display())]
+    Occupied {
         /// The data directory.
         directory: PathBuf,
     },

@@ -12,6 +12,7 @@ use super::disk::{Disk, OsDisk};
 use super::log::{HardState, Identity, LogEntry, LogImage, LogPosition, SnapshotPoint};
 use super::open::{DirectoryLock, LOCK_NAME, OpenError, OpenMode};
 use super::record::{Decoder, Encoder, unseal};
+use super::restore::RESTORING;
 use super::snapshot::{SnapshotError, SnapshotName, SnapshotReader, Snapshots, file_name};
 use super::store::{
     BASE, Base, FORMAT, IDENTITY, LOG, LOG_NAME, META, STATE, State, Store, decode_entry, open_database,
@@ -19,7 +20,7 @@ use super::store::{
 };
 
 /// The log's name while it is being made.
-const UNFINISHED_LOG: &str = "log.redb.tmp";
+pub(super) const UNFINISHED_LOG: &str = "log.redb.tmp";
 
 /// Where a new cell's log begins. Not at 0: a server that joins later has nothing, and must see that it lacks the
 /// cell's first configuration, which no entry holds.
@@ -79,7 +80,9 @@ impl Store {
                 OpenMode::FirstMember(identity, addresses) => {
                     make_first(disk.as_ref(), identity, addresses)?;
                 }
-                OpenMode::NewMember(identity) => make_log(disk.as_ref(), identity, SnapshotPoint::default())?,
+                OpenMode::NewMember(identity) | OpenMode::Restore(identity) => {
+                    make_log(disk.as_ref(), identity, SnapshotPoint::default())?;
+                }
             }
         }
         let names = disk.list().map_err(|source| fail("", source))?;
@@ -129,6 +132,10 @@ impl Store {
 
 /// Whether the directory holds a log. A directory without one must be empty, and a new cell must be wanted.
 fn has_log(disk: &dyn Disk, names: &[String], mode: OpenMode) -> Result<bool, OpenError> {
+    let restoring = names.iter().any(|name| name == RESTORING);
+    if restoring && !matches!(mode, OpenMode::Restore(_)) {
+        return Err(OpenError::Unfinished { directory: disk.location().to_owned() });
+    }
     if names.iter().any(|name| name == LOG_NAME) {
         return Ok(true);
     }
@@ -138,13 +145,15 @@ fn has_log(disk: &dyn Disk, names: &[String], mode: OpenMode) -> Result<bool, Op
                 return Err(OpenError::LogMissing { file: disk.location().join(LOG_NAME) });
             }
             Some(SnapshotName::Received(_) | SnapshotName::Unfinished) => {}
-            None if name == LOCK_NAME || name == UNFINISHED_LOG => {}
+            None if name == LOCK_NAME || name == UNFINISHED_LOG || name == RESTORING => {}
             None => return Err(OpenError::Foreign { file: disk.location().join(name) }),
         }
     }
     match mode {
         OpenMode::Existing => Err(OpenError::NoCell { directory: disk.location().to_owned() }),
-        OpenMode::NewCell(_) | OpenMode::FirstMember(..) | OpenMode::NewMember(_) => Ok(false),
+        OpenMode::NewCell(_) | OpenMode::FirstMember(..) | OpenMode::NewMember(_) | OpenMode::Restore(_) => {
+            Ok(false)
+        }
     }
 }
 

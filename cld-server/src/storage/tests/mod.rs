@@ -6,6 +6,7 @@ mod damage;
 mod faulty_disk;
 mod install;
 mod refusal;
+mod restore;
 
 use std::num::NonZeroU64;
 use std::sync::Arc;
