@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// The version of a state that holds nothing yet, which every program can apply.
@@ -20,7 +21,7 @@ pub const FIRST: u32 = 1;
 pub const SUPPORTED: Versions = Versions { lowest: FIRST, highest: FIRST };
 
 /// The versions of the cell that a program can apply: all from `lowest` to `highest`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Versions {
     /// The oldest.
     pub lowest: u32,

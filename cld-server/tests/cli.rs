@@ -634,3 +634,36 @@ fn a_restore_that_was_killed_is_not_taken_for_whole_and_can_be_done_again() {
     let (status, out, err) = run_server(directory.path(), &[&serve[..], &cell, &["--check"]].concat());
     assert!(status == Some(0) && out.contains("whole; the log ends at"), "{out}{err}");
 }
+
+#[test]
+fn a_misspelt_member_is_seen_and_a_name_of_nobody_removes_nobody() {
+    let directory = tempfile::tempdir().unwrap();
+    let cell = ["--peer", "127.0.0.1:9001", "--cell-secret", "secret"];
+    run(directory.path(), &[&["cell", "init", "-d", "data"][..], &cell].concat());
+    // Nobody listens where this one says that it is.
+    let nowhere = ["cell", "prepare", "-d", "b", "--peer", "127.0.0.1:1", "--cell-secret", "secret"];
+    let (_, token, err) = run(directory.path(), &nowhere);
+    assert!(token.starts_with("cld-join-1:"), "{err}");
+    let options = ["--insecure-user-as-key", "--peer", "127.83.17.5:9001", "--cell-secret", "secret"];
+    let server = Server::start_in(directory, &options, &[]);
+    let directory = server.directory.path();
+    let (status, _, err) = run(directory, &["member", "add", token.trim(), "-d", "data"]);
+    assert_eq!(status, Some(0), "{err}");
+    let (_, out, _) = run(directory, &["status", "-d", "data"]);
+    assert!(out.contains("warning   server ") && out.contains("at 127.0.0.1:1 was not linked"), "{out}");
+    assert!(out.contains("of the cell\n") && out.contains("version   "), "{out}");
+
+    let (status, _, err) = run(directory, &["member", "remove", "127.0.0.1:2", "-d", "data"]);
+    let members = [
+        "'127.0.0.1:2' is no member's id or address; the members are ",
+        " at 127.0.0.1:1",
+        " at 127.0.0.1:9001",
+    ];
+    assert!(status == Some(1) && members.iter().all(|text| err.contains(text)), "{err}");
+    let (_, out, _) = run(directory, &["member", "list", "-d", "data"]);
+    assert_eq!(out.lines().filter(|line| line.contains("127.0.0.1:")).count(), 2, "{out}");
+    let (status, _, err) = run(directory, &["member", "remove", "127.0.0.1:1", "-d", "data"]);
+    assert_eq!(status, Some(0), "{err}");
+    let (_, out, _) = run(directory, &["status", "-d", "data"]);
+    assert!(!out.contains("warning"), "{out}");
+}

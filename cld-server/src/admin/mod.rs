@@ -6,6 +6,7 @@
 
 pub(crate) mod client;
 mod report;
+mod warnings;
 
 use serde::{Deserialize, Serialize};
 

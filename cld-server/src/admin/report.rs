@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::versions::Versions;
+
 /// A server's id as people see it.
 pub(crate) fn name_of(node: u64) -> String {
     format!("{node:016x}")
@@ -17,6 +19,8 @@ pub(crate) struct Report {
     pub(crate) version: String,
     /// The cell's id.
     pub(crate) cell: String,
+    /// The version of the cell, as far as this server has applied the log.
+    pub(crate) cell_version: u32,
     /// This server's id.
     pub(crate) server: String,
     /// What it is.
@@ -37,6 +41,8 @@ pub(crate) struct Report {
     pub(crate) log: Log,
     /// The data directory.
     pub(crate) disk: Option<Disk>,
+    /// What an operator should look at, in words.
+    pub(crate) warnings: Vec<String>,
 }
 
 /// What a server is in its cell.
@@ -85,6 +91,10 @@ pub(crate) struct Member {
     pub(crate) here: bool,
     /// Whether there is a link to it from here.
     pub(crate) linked: Option<bool>,
+    /// How many links to it there have been since the start.
+    pub(crate) links: Option<u64>,
+    /// Which versions of the cell it can apply, while it is linked.
+    pub(crate) can_apply: Option<Versions>,
     /// What is wrong with the link.
     pub(crate) trouble: Option<String>,
     /// Whether the master has heard of it lately. Only the master knows.
@@ -137,6 +147,7 @@ impl Display for Report {
         writeln!(out, "role      {}", self.role)?;
         writeln!(out, "master    {}", self.master.as_deref().unwrap_or("not known"))?;
         writeln!(out, "epoch     {}, term {}", self.epoch, self.term)?;
+        writeln!(out, "version   {} of the cell", self.cell_version)?;
         match self.lease_ms {
             Some(left) => writeln!(out, "lease     {left} ms left")?,
             None => writeln!(out, "lease     none")?,
@@ -151,6 +162,9 @@ impl Display for Report {
         if let Some(Disk { used, free }) = &self.disk {
             writeln!(out, "disk      {used} bytes used, {free} free")?;
         }
+        for warning in &self.warnings {
+            writeln!(out, "warning   {warning}")?;
+        }
         self.members(out)
     }
 }
@@ -160,8 +174,8 @@ impl Report {
     pub(crate) fn members(&self, out: &mut impl fmt::Write) -> fmt::Result {
         writeln!(
             out,
-            "{:<16}  {:<8}  {:<21}  {:<21}  {:<8}  lag",
-            "member", "votes", "for servers", "for clients", "link"
+            "{:<16}  {:<8}  {:<21}  {:<21}  {:<8}  {:<8}  lag",
+            "member", "votes", "for servers", "for clients", "link", "versions"
         )?;
         for member in &self.members {
             let address = |address: Option<SocketAddr>| address.map_or("-".to_owned(), |at| at.to_string());
@@ -179,7 +193,12 @@ impl Report {
             };
             let votes = if member.votes { "yes" } else { "not yet" };
             let (peer, client) = (address(member.peer), address(member.client));
-            writeln!(out, "{:<16}  {votes:<8}  {peer:<21}  {client:<21}  {link:<8}  {lag}", member.server)?;
+            let can = member.can_apply.map_or("-".to_owned(), |can| can.to_string());
+            writeln!(
+                out,
+                "{:<16}  {votes:<8}  {peer:<21}  {client:<21}  {link:<8}  {can:<8}  {lag}",
+                member.server
+            )?;
             if let Some(trouble) = &member.trouble {
                 writeln!(out, "    {trouble}")?;
             }

@@ -153,6 +153,8 @@ impl Questions {
                 client: member.addresses.client,
                 here: id == me,
                 linked: link.map(|link| link.version.is_some()),
+                links: link.map(|link| link.links),
+                can_apply: if id == me { Some(node.offer().can) } else { status.versions.get(&id).copied() },
                 trouble: link.and_then(|link| link.trouble.clone()),
                 alive: known.map(|known| known.alive),
                 lag: known.map(|known| known.lag),
@@ -162,9 +164,10 @@ impl Questions {
         let lease = status.lease_until.filter(|until| *until > now);
         let replica = &status.replica;
         let totals = status.totals;
-        Report {
+        let mut report = Report {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             cell: format!("{:032x}", self.identity.cell),
+            cell_version: status.version,
             server: name_of(me),
             role,
             master: replica.leader.map(name_of),
@@ -187,7 +190,10 @@ impl Questions {
                 snapshot: status.snapshot,
             },
             disk: None,
-        }
+            warnings: Vec::new(),
+        };
+        report.warnings = report.find_warnings();
+        report
     }
 }
 
@@ -218,7 +224,13 @@ fn resolve(node: &Node, name: &str) -> Result<u64, Answer> {
         (Some((&id, _)), None) => Ok(id),
         (Some(_), Some(_)) => Err(refuse(format!("'{name}' is the address of two members; give an id"))),
         (None, _) => {
-            Err(refuse(format!("'{name}' is no member's id or address; 'cld member list' shows them")))
+            let member = |(id, member): (&u64, &crate::storage::Member)| match member.addresses.peer {
+                Some(address) => format!("{} at {address}", name_of(*id)),
+                None => name_of(*id),
+            };
+            let members: Vec<_> = node.members().members.iter().map(member).collect();
+            let members = members.join(", ");
+            Err(refuse(format!("'{name}' is no member's id or address; the members are {members}")))
         }
     }
 }
