@@ -5,7 +5,7 @@
 //! | bytes | field |
 //! |---|---|
 //! | 8 | magic `CLDSNAP\n` |
-//! | 4 | format version, 2 |
+//! | 4 | format version, 3 |
 //! | 4 | length of the rest of the header |
 //! | 16, 8, 8 | cell, index, term |
 //! | n | the configuration |
@@ -33,7 +33,7 @@ use super::record::{Decoder, Encoder};
 pub const MAX_CHUNK: usize = 1 << 20;
 
 const MAGIC: &[u8; 8] = b"CLDSNAP\n";
-const FORMAT: u32 = 2;
+const FORMAT: u32 = 3;
 const MAX_HEADER: u32 = 8192;
 const PREFIX_SIZE: usize = 16;
 const TRAILER_SIZE: u64 = 16;

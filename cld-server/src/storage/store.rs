@@ -32,7 +32,7 @@ use super::snapshot::Snapshots;
 /// The name of the log's file.
 pub(super) const LOG_NAME: &str = "log.redb";
 /// The format that this version writes, and the only one that it reads.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 pub(super) const META: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("meta");
 pub(super) const LOG: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("log");

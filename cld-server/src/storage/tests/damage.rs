@@ -84,7 +84,11 @@ fn a_flipped_bit_in_a_snapshot_is_found() {
     let name = "snapshot-000000000000002d";
     for byte in 0..disk.content(name).len() {
         match open_flipped(&disk, name, byte, (byte % 8) as u32) {
-            Err(OpenError::Corrupt { file, .. } | OpenError::NewerFormat { file, .. }) => {
+            Err(
+                OpenError::Corrupt { file, .. }
+                | OpenError::NewerFormat { file, .. }
+                | OpenError::OlderFormat { file, .. },
+            ) => {
                 assert!(file.ends_with(name))
             }
             other => panic!("byte {byte}: {other:?}"),

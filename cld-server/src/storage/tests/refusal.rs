@@ -166,24 +166,24 @@ fn an_old_log_beside_a_newer_snapshot_is_refused() {
 fn a_newer_format_is_refused() {
     let directory = used_directory();
     let mut identity = Encoder::default();
-    identity.u32(3).u64(7).u128(1).u64(0xfeed);
+    identity.u32(4).u64(7).u128(1).u64(0xfeed);
     forge(directory.path(), "identity", &identity.0);
-    assert!(matches!(refusal(directory.path()), OpenError::NewerFormat { found: 3, known: 2, .. }));
+    assert!(matches!(refusal(directory.path()), OpenError::NewerFormat { found: 4, known: 3, .. }));
 
     let directory = used_directory();
     let mut snapshot = fs::read(directory.path().join(SNAPSHOT)).unwrap();
-    snapshot[8] = 3;
+    snapshot[8] = 4;
     fs::write(directory.path().join(SNAPSHOT), snapshot).unwrap();
-    assert!(matches!(refusal(directory.path()), OpenError::NewerFormat { found: 3, known: 2, .. }));
+    assert!(matches!(refusal(directory.path()), OpenError::NewerFormat { found: 4, known: 3, .. }));
 }
 
 #[test]
 fn an_older_format_is_refused() {
     let directory = used_directory();
     let mut identity = Encoder::default();
-    identity.u32(1).u64(7).u128(1);
+    identity.u32(2).u64(7).u128(1);
     forge(directory.path(), "identity", &identity.0);
-    assert!(matches!(refusal(directory.path()), OpenError::OlderFormat { found: 1, known: 2, .. }));
+    assert!(matches!(refusal(directory.path()), OpenError::OlderFormat { found: 2, known: 3, .. }));
 }
 
 #[test]
