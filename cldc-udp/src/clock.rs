@@ -1,4 +1,4 @@
-//! The clock and the randomness that the core is fed with, for whoever drives one without the clients of this crate.
+//! The clock and the randomness that the core is fed with.
 
 use cldc_core::time::Instant;
 use rustix::time::{ClockId, clock_gettime};
@@ -12,8 +12,7 @@ const CLOCK: ClockId = ClockId::Boottime;
 const CLOCK: ClockId = ClockId::Monotonic;
 
 /// Now, on a clock that never goes back.
-#[must_use]
-pub fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     let time = clock_gettime(CLOCK);
     let secs = u64::try_from(time.tv_sec).unwrap_or(0);
     let micros = u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000;
@@ -21,10 +20,7 @@ pub fn now() -> Instant {
 }
 
 /// A seed that nobody can guess, from the system.
-///
-/// # Errors
-/// The system's, if it has no source of randomness.
-pub fn seed() -> std::io::Result<[u8; 32]> {
+pub(crate) fn seed() -> std::io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
     Ok(seed)

@@ -96,7 +96,7 @@ impl Cell {
         if self.servers.is_empty() {
             return 0;
         }
-        let count = |cell: &Self| Some(cell.status(cell.find_master()?)?.get("members")?.as_array()?.len());
+        let count = |cell: &Self| Some(cell.find_master()?.1.get("members")?.as_array()?.len());
         self.wait("the master tells the members", count)
     }
 
@@ -105,9 +105,13 @@ impl Cell {
     /// # Panics
     /// When that does not come in time.
     pub fn await_votes(&self, members: usize) {
+        // Asking one of them is less work for a busy machine than asking all each time.
+        let mut master = self.master();
         self.wait(&format!("{members} members vote"), |cell| {
-            let master = cell.find_master()?;
-            let all = cell.status(master)?;
+            let Some(all) = cell.status(master).filter(is_master) else {
+                master = cell.find_master()?.0;
+                return None;
+            };
             let votes = |member: &Value| member.get("votes").and_then(Value::as_bool) == Some(true);
             all.get("members")?.as_array().filter(|all| all.len() == members && all.iter().all(votes))?;
             Some(())
@@ -119,11 +123,11 @@ impl Cell {
     /// # Panics
     /// When that does not come in time.
     pub fn await_caught_up(&self) {
-        let applied = |cell: &Self, place| cell.status(place)?.pointer("/log/applied")?.as_u64();
-        let master = |cell: &Self| applied(cell, cell.find_master()?);
+        let applied = |status: Value| status.pointer("/log/applied")?.as_u64();
+        let master = |cell: &Self| applied(cell.find_master()?.1);
         let has = self.wait("the master tells how far it is", master);
         for place in (0..self.servers.len()).filter(|&place| self.runs(place)) {
-            let caught_up = |cell: &Self| applied(cell, place).filter(|&applied| applied >= has);
+            let caught_up = |cell: &Self| applied(cell.status(place)?).filter(|&applied| applied >= has);
             self.wait(&format!("server {place} has caught up"), caught_up);
         }
     }
@@ -212,9 +216,9 @@ impl Cell {
     /// When the master refuses to.
     pub fn transfer(&self, place: usize) {
         let id = self.id(place);
-        let ask = |cell: &Self| cell.ask(cell.find_master()?, &["transfer", &id]).ok();
+        let ask = |cell: &Self| cell.ask(cell.find_master()?.0, &["transfer", &id]).ok();
         self.wait("the master hands over", ask);
-        self.wait("the other server is the master", |cell| (cell.find_master()? == place).then_some(()));
+        self.wait("the other server is the master", |cell| (cell.find_master()?.0 == place).then_some(()));
     }
 
     /// The id of a server that runs.
@@ -262,11 +266,13 @@ impl Cell {
         self.status(server)?.get(what)?.as_str().map(str::to_owned)
     }
 
-    fn find_master(&self) -> Option<usize> {
+    /// The server that says so, of several the last one that was elected; and all that it says.
+    fn find_master(&self) -> Option<(usize, Value)> {
         let running = (0..self.servers.len()).filter(|&place| self.runs(place));
         running
-            .filter(|&place| self.says(place, "role").as_deref() == Some("master"))
-            .max_by_key(|&place| self.status(place).and_then(|status| status.get("epoch")?.as_u64()))
+            .filter_map(|place| Some((place, self.status(place)?)))
+            .filter(|(_, status)| is_master(status))
+            .max_by_key(|(_, status)| status.get("epoch").and_then(Value::as_u64))
     }
 
     /// The server that says that it is the master, once one does.
@@ -275,14 +281,14 @@ impl Cell {
     /// When none does in time.
     #[must_use]
     pub fn master(&self) -> usize {
-        self.wait("there is a master", Self::find_master)
+        self.wait("there is a master", Self::find_master).0
     }
 
     /// Waits until something holds.
     ///
     /// # Panics
     /// When it does not in time.
-    pub fn wait<T>(&self, what: &str, holds: impl Fn(&Self) -> Option<T>) -> T {
+    pub fn wait<T>(&self, what: &str, mut holds: impl FnMut(&Self) -> Option<T>) -> T {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(found) = holds(self) {
@@ -296,6 +302,10 @@ impl Cell {
     fn logs(&self) -> String {
         self.servers.iter().map(|server| format!("\n{}", server.tail())).collect()
     }
+}
+
+fn is_master(status: &Value) -> bool {
+    status.get("role").is_some_and(|role| role == "master")
 }
 
 fn said(output: Output) -> Result<String, String> {

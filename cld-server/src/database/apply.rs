@@ -29,7 +29,6 @@ impl Database {
                 }
             }
             Action::RaiseVersion { to } => self.version = self.version.max(*to),
-            Action::CompareDigests => {}
         }
         effects
     }
@@ -87,7 +86,9 @@ impl Database {
             Seen::NoRoom | Seen::No => {}
         }
         let reply = Reply::from(self.execute(at, sid, write, effects));
-        self.sessions.record(sid, xid, order, reply);
+        if let Some(session) = self.sessions.get_mut(sid) {
+            session.record(xid, order, reply);
+        }
         Some(reply)
     }
 
@@ -137,7 +138,9 @@ impl Database {
             Outcome::Queued(ticket) => (ticket, Reply::Code(Code::LockPending)),
             Outcome::Conflict => return Err(Code::LockConflict),
         };
-        self.sessions.change_handle(owner, |handle| handle.ticket = Some(ticket));
+        if let Some(handle) = self.sessions.handle_mut(owner) {
+            handle.ticket = Some(ticket);
+        }
         Ok(reply)
     }
 
@@ -147,11 +150,11 @@ impl Database {
             return Err(Code::ModeInval);
         }
         let claim = claim_of(handle).ok_or(Code::LockInval)?;
-        self.sessions.change_handle(owner, |handle| {
+        if let Some(handle) = self.sessions.handle_mut(owner) {
             handle.ticket = None;
             // Sent again later, it would announce a lock that is no longer held.
             handle.keep_pending(|pending| pending.event != EventMask::LOCKED);
-        });
+        }
         self.release(&[claim], effects);
         Ok(())
     }
@@ -166,9 +169,8 @@ impl Database {
 
     /// Sends an event to a handle, and remembers it until the client has acknowledged it.
     pub(super) fn notify(&mut self, to: Owner, event: EventMask, version: u64, effects: &mut Effects) {
-        let Some(pending) = self.sessions.change_handle(to, |handle| handle.note(event, version)) else {
-            return;
-        };
+        let Some(handle) = self.sessions.handle_mut(to) else { return };
+        let pending = handle.note(event, version);
         effects.events.push(pending.notice(to));
     }
 }

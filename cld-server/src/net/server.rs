@@ -153,9 +153,7 @@ impl Task {
         self.drain(clock());
         loop {
             if let Some(what) = self.node.fatal() {
-                let what = what.to_owned();
-                let diverged = self.node.has_diverged();
-                return Err(if diverged { ServeError::Diverged(what) } else { ServeError::Fatal(what) });
+                return Err(ServeError::Fatal(what.to_owned()));
             }
             if let Some(end_by) = self.end_by
                 && (self.node.is_idle() || now() >= end_by)
@@ -333,8 +331,6 @@ impl Task {
             last_index = status.replica.last_index,
             commit = status.replica.commit,
             applied = status.replica.applied,
-            digest = %status.digest,
-            confirmed = status.confirmed,
             snapshot = status.snapshot,
             limits = ?counters.limits,
             "STAT",

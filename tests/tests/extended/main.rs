@@ -5,12 +5,9 @@ use cld_tests::raw::extended::{Extended, HELLO, Hello};
 use cld_tests::server::Cld;
 
 mod events;
-mod fencing;
 mod keepalive;
-mod negotiation;
 mod replays;
 mod resume;
-mod stream;
 
 /// The shortest lease that is granted, in milliseconds.
 const SHORTEST: u32 = 2_000;

@@ -344,3 +344,22 @@ fn a_plain_session_is_not_resumed_and_is_not_harmed() {
     assert!(answer.is_none_or(|answer| answer.code != code::OK));
     assert_eq!(plain.put(fh, b"x"), code::OK);
 }
+
+#[test]
+fn a_sequencer_is_good_after_a_restart_until_its_lock_is_released() {
+    let mut cld = Cld::start();
+    let (mut holder, mut guard) = (connect(&cld, "holder"), connect(&cld, "guard"));
+    let (held, file) = (holder.create("/l"), guard.create("/f"));
+    let first = holder.lock(held, lock::EXCLUSIVE).unwrap();
+    restart(&mut cld);
+    guard.resume();
+    // The guard needs no word of the holder.
+    assert_eq!(guard.check_sequencer(&first), code::OK);
+    assert_eq!(guard.put_fenced(&first, file, b"x"), code::OK);
+    holder.resume();
+    assert_eq!(holder.get_sequencer(held), Ok(first.clone()));
+    assert_eq!(holder.unlock(held), code::OK);
+    assert_eq!(guard.check_sequencer(&first), code::STALE);
+    assert_eq!(guard.put_fenced(&first, file, b"y"), code::STALE);
+    assert_eq!(holder.lock(held, lock::EXCLUSIVE).map(|next| next.generation), Ok(first.generation + 1));
+}

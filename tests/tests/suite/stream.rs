@@ -5,9 +5,8 @@ use std::time::Duration;
 use cld_tests::raw::codes::{code, op};
 use cld_tests::raw::extended::{Extended, HELLO, Hello};
 use cld_tests::raw::{Head, Request, Rider};
-use cld_tests::server::Cld;
 
-use super::connect;
+use crate::servers::{Servers, connect};
 
 fn put(fh: u64, data: &[u8]) -> Vec<u8> {
     Request::Put { fh, data: data.to_vec() }.encode()
@@ -20,7 +19,7 @@ fn times(client: &Extended, number: u64) -> usize {
 
 #[test]
 fn only_what_is_lost_is_sent_again() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut client = connect(&cld, "tester");
     let fh = client.create("/f");
     let first = client.expected().unwrap();
@@ -36,7 +35,7 @@ fn only_what_is_lost_is_sent_again() {
 
 #[test]
 fn what_is_lost_last_comes_again_by_the_timer() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut client = connect(&cld, "tester");
     let fh = client.create("/f");
     let number = client.expected().unwrap();
@@ -48,7 +47,7 @@ fn what_is_lost_last_comes_again_by_the_timer() {
 
 #[test]
 fn sixty_four_requests_are_in_flight_at_a_time() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut client = connect(&cld, "tester");
     let fh = client.create("/f");
     let base = client.get(fh).version;
@@ -63,7 +62,7 @@ fn sixty_four_requests_are_in_flight_at_a_time() {
 
 #[test]
 fn packets_that_come_early_are_held_told_and_taken_in_their_turn() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut client = connect(&cld, "tester");
     let fh = client.create("/f");
     let base = client.get(fh).version;
@@ -95,7 +94,7 @@ fn packets_that_come_early_are_held_told_and_taken_in_their_turn() {
 
 #[test]
 fn a_packet_with_an_acknowledgement_of_another_stream_is_dropped() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut client = connect(&cld, "tester");
     let fh = client.create("/f");
     let base = client.get(fh).version;
@@ -131,7 +130,7 @@ fn a_packet_with_an_acknowledgement_of_another_stream_is_dropped() {
 
 #[test]
 fn a_packet_without_an_acknowledgement_is_none_of_an_extended_session() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut client = connect(&cld, "tester");
     let fh = client.create("/f");
     let base = client.get(fh).version;
@@ -146,7 +145,7 @@ fn a_packet_without_an_acknowledgement_is_none_of_an_extended_session() {
 
 #[test]
 fn a_packet_of_the_stream_before_is_dropped() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut client = connect(&cld, "tester");
     let fh = client.create("/f");
     let base = client.get(fh).version;
@@ -167,7 +166,7 @@ fn a_packet_of_the_stream_before_is_dropped() {
 
 #[test]
 fn a_request_that_comes_again_is_executed_and_answered_once() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut client = connect(&cld, "tester");
     let fh = client.create("/f");
     let base = client.get(fh).version;
@@ -197,7 +196,7 @@ fn a_request_that_comes_again_is_executed_and_answered_once() {
 
 #[test]
 fn long_contents_go_both_ways() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut client = connect(&cld, "tester");
     let fh = client.create("/f");
     let mut rng = cld_tests::rng::Rng::new(7);
@@ -211,9 +210,9 @@ fn long_contents_go_both_ways() {
 
 #[test]
 fn no_more_is_on_its_way_than_the_clients_window() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let hello = Hello { window: 4, ..HELLO };
-    let (mut client, _) = Extended::connect_with(cld.address(), "tester", hello);
+    let (mut client, _) = Extended::connect_with(cld.master(), "tester", hello);
     let fh = client.create("/f");
     assert_eq!(client.put(fh, &[7; 20_000]), code::OK);
     client.settle();
@@ -234,8 +233,8 @@ fn no_more_is_on_its_way_than_the_clients_window() {
 
 #[test]
 fn numbers_wrap_at_the_end() {
-    let cld = Cld::start();
-    let mut client = Extended::new(cld.address(), "tester");
+    let cld = Servers::start();
+    let mut client = Extended::new(cld.master(), "tester");
     client.begin_at(u64::MAX - 3);
     client.greet();
     let fh = client.create("/f");
@@ -249,7 +248,7 @@ fn numbers_wrap_at_the_end() {
 
 #[test]
 fn an_acknowledgement_between_pieces_does_not_break_the_message() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut client = connect(&cld, "tester");
     let fh = client.create("/f");
     let (xid, datagrams) = client.prepare(op::PUT, &put(fh, &[3; 5_000]));
@@ -265,7 +264,7 @@ fn an_acknowledgement_between_pieces_does_not_break_the_message() {
 
 #[test]
 fn pieces_that_come_twice_or_astray_are_used_once() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut client = connect(&cld, "tester");
     let fh = client.create("/f");
     let base = client.get(fh).version;

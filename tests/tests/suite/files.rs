@@ -3,7 +3,8 @@
 
 use cld_tests::raw::codes::{code, lock, mode};
 use cld_tests::raw::{RawSession, Request, directory_names};
-use cld_tests::server::Cld;
+
+use crate::servers::Servers;
 
 const MKDIR: u32 = mode::CREATE | mode::EXCL | mode::DIRECTORY;
 const LIST: u32 = mode::READ | mode::DIRECTORY;
@@ -21,7 +22,7 @@ fn list(session: &mut RawSession, path: &str) -> Vec<String> {
 
 #[test]
 fn malformed_paths_are_no_names() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     session.create("/f");
     assert!(session.open("/d", MKDIR, 0).is_ok());
@@ -36,7 +37,7 @@ fn malformed_paths_are_no_names() {
 
 #[test]
 fn a_nul_ends_a_path() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     let fh = session.create("/cut\0here");
     assert_eq!(session.get(fh).unwrap().name, b"/cut");
@@ -47,7 +48,7 @@ fn a_nul_ends_a_path() {
 
 #[test]
 fn dots_are_ordinary_names() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     for path in ["/.", "/..", "/..."] {
         session.create(path);
@@ -58,7 +59,7 @@ fn dots_are_ordinary_names() {
 
 #[test]
 fn a_path_of_the_longest_length_is_kept_whole() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     let longest = format!("/{}", "n".repeat(255));
     let fh = session.create(&longest);
@@ -71,7 +72,7 @@ fn a_path_of_the_longest_length_is_kept_whole() {
 
 #[test]
 fn the_root_is_a_directory_that_cannot_be_made_or_deleted() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     let fh = session.open("/", LIST, 0).unwrap();
     let root = session.get(fh).unwrap();
@@ -89,7 +90,7 @@ fn the_root_is_a_directory_that_cannot_be_made_or_deleted() {
 
 #[test]
 fn open_checks_what_is_there() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     session.create("/f");
     assert!(session.open("/d", MKDIR, 0).is_ok());
@@ -113,7 +114,7 @@ fn open_checks_what_is_there() {
 
 #[test]
 fn a_missing_parent_is_a_wrong_name() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     assert_eq!(session.open("/none/f", mode::CREATE, 0), Err(code::NAME_INVAL));
     assert_eq!(session.open("/none/d", MKDIR, 0), Err(code::NAME_INVAL));
@@ -123,7 +124,7 @@ fn a_missing_parent_is_a_wrong_name() {
 
 #[test]
 fn a_file_has_no_children() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     let fh = session.create("/f");
     assert_eq!(session.put(fh, b"precious"), code::OK);
@@ -138,7 +139,7 @@ fn a_file_has_no_children() {
 
 #[test]
 fn a_directory_lists_its_children_in_the_order_of_creation() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     assert!(session.open("/d", MKDIR, 0).is_ok());
     // Names around the multiple of eight that an entry is padded to.
@@ -160,7 +161,7 @@ fn a_directory_lists_its_children_in_the_order_of_creation() {
 
 #[test]
 fn versions_count_changes_of_contents() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     let root = session.open("/", LIST, 0).unwrap();
     let fh = session.create("/f");
@@ -185,7 +186,7 @@ fn versions_count_changes_of_contents() {
 
 #[test]
 fn inode_numbers_name_one_file_for_ever() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     let (one, two) = (session.create("/one"), session.create("/two"));
     let first = session.get_meta(one).unwrap().inum;
@@ -198,7 +199,7 @@ fn inode_numbers_name_one_file_for_ever() {
 
 #[test]
 fn contents_may_be_empty() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     let fh = session.create("/f");
     assert_eq!(session.get(fh).unwrap().data, b"");
@@ -210,7 +211,7 @@ fn contents_may_be_empty() {
 
 #[test]
 fn metadata_comes_without_contents() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     let fh = session.create("/f");
     assert_eq!(session.put(fh, b"contents"), code::OK);
@@ -222,7 +223,7 @@ fn metadata_comes_without_contents() {
 
 #[test]
 fn handles_allow_what_they_were_opened_for() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     session.create("/f");
     assert!(session.open("/d", MKDIR, 0).is_ok());
@@ -244,7 +245,7 @@ fn handles_allow_what_they_were_opened_for() {
 
 #[test]
 fn a_closed_handle_and_one_of_another_session_are_none() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut session, mut other) = (cld.connect("tester"), cld.connect("other"));
     let fh = session.create("/f");
     assert_eq!(other.get(fh).map(drop), Err(code::FH_INVAL));
@@ -262,7 +263,7 @@ fn a_closed_handle_and_one_of_another_session_are_none() {
 
 #[test]
 fn a_directory_with_children_is_not_deleted() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     assert!(session.open("/d", MKDIR, 0).is_ok());
     session.create("/d/f");
@@ -274,7 +275,7 @@ fn a_directory_with_children_is_not_deleted() {
 
 #[test]
 fn deleting_a_file_takes_its_handles_away() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut session, mut other) = (cld.connect("tester"), cld.connect("other"));
     let (fh, theirs) = (session.create("/f"), other.create("/f"));
     assert_eq!(session.del("/f"), code::OK);
@@ -288,7 +289,7 @@ fn deleting_a_file_takes_its_handles_away() {
 
 #[test]
 fn a_directory_too_large_for_a_reply_is_answered_by_an_error() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     assert!(session.open("/d", MKDIR, 0).is_ok());
     // Entries of 248 bytes each: 528 fit into 131072 bytes.

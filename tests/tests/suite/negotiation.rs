@@ -4,20 +4,19 @@ use cld_tests::observe::Figures;
 use cld_tests::raw::codes::{code, event, lock, mode, op};
 use cld_tests::raw::extended::{Extended, HELLO, Hello, Welcome};
 use cld_tests::raw::{Head, RawSession};
-use cld_tests::server::Cld;
 
-use super::connect;
+use crate::servers::{Servers, connect};
 
-fn welcome(cld: &Cld, hello: Hello) -> Welcome {
-    Extended::connect_with(cld.address(), "tester", hello).1
+fn welcome(cld: &Servers, hello: Hello) -> Welcome {
+    Extended::connect_with(cld.master(), "tester", hello).1
 }
 
 #[test]
 fn a_hello_is_answered_by_a_welcome() {
-    let mut cld = Cld::start();
+    let mut cld = Servers::start();
     let welcome = welcome(&cld, HELLO);
     assert_eq!((welcome.version, welcome.features, welcome.lease), (1, 1, 30_000));
-    assert_eq!(welcome.epoch, Figures::of(&mut cld).get("epoch"));
+    assert_eq!(welcome.epoch, Figures::of(cld.master_process()).get("epoch"));
     assert!(welcome.epoch > 0 && welcome.grace > 0, "{welcome:?}");
     assert_eq!(welcome.requests, 64);
     assert!(welcome.window >= 64 && welcome.max_message >= 131_072 + 512, "{welcome:?}");
@@ -25,7 +24,7 @@ fn a_hello_is_answered_by_a_welcome() {
 
 #[test]
 fn the_lease_is_what_was_proposed_within_bounds() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let proposals = [
         (0, 30_000),
         (1, 2_000),
@@ -42,7 +41,7 @@ fn the_lease_is_what_was_proposed_within_bounds() {
 
 #[test]
 fn newer_versions_and_unknown_features_are_not_granted() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let newer = welcome(&cld, Hello { version: 2, features: u32::MAX, ..HELLO });
     assert_eq!((newer.version, newer.features), (1, 1));
     assert_eq!(welcome(&cld, Hello { features: 0, ..HELLO }).features, 0);
@@ -51,8 +50,8 @@ fn newer_versions_and_unknown_features_are_not_granted() {
 
 #[test]
 fn bytes_behind_the_hello_are_ignored() {
-    let cld = Cld::start();
-    let mut client = Extended::new(cld.address(), "tester");
+    let cld = Servers::start();
+    let mut client = Extended::new(cld.master(), "tester");
     let mut body = HELLO.encode();
     body.extend([0xff; 700]);
     let head = Head { xid: client.next_xid, op: op::NEW_SESS };
@@ -65,9 +64,9 @@ fn bytes_behind_the_hello_are_ignored() {
 
 #[test]
 fn the_answer_to_an_unproved_client_is_no_longer_than_its_greeting() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     for user in ["u", "tester", "a user of thirty-one characters"] {
-        let mut client = Extended::new(cld.address(), user);
+        let mut client = Extended::new(cld.master(), user);
         client.acks = false;
         client.greet();
         assert_eq!((client.sent.packets, client.sent.bytes), (1, 256));
@@ -77,8 +76,8 @@ fn the_answer_to_an_unproved_client_is_no_longer_than_its_greeting() {
 
 #[test]
 fn a_greeting_that_is_not_filled_up_gets_no_answer_that_is_longer() {
-    let cld = Cld::start();
-    let mut client = Extended::new(cld.address(), "tester");
+    let cld = Servers::start();
+    let mut client = Extended::new(cld.master(), "tester");
     client.acks = false;
     let head = Head { xid: client.next_xid, op: op::NEW_SESS };
     let greeting = client.encode(client.next, Some(head), true, &HELLO.encode(), None);
@@ -90,10 +89,10 @@ fn a_greeting_that_is_not_filled_up_gets_no_answer_that_is_longer() {
 
 #[test]
 fn without_a_hello_the_answer_is_a_bare_result() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     // The plain client takes no bytes behind a message, and no riders.
     for body in [&[][..], &[0; 24], &[0xff; 180], b"CLDY\0\0\0\x01", b"CLD"] {
-        let mut plain = RawSession::new(cld.address(), "plain");
+        let mut plain = RawSession::new(cld.master(), "plain");
         let xid = plain.request_raw(op::NEW_SESS, body);
         assert_eq!(plain.reply(xid).code, code::OK, "{body:?}");
         let fh = plain.create("/f");
@@ -104,7 +103,7 @@ fn without_a_hello_the_answer_is_a_bare_result() {
 
 #[test]
 fn plain_and_extended_sessions_are_served_side_by_side() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut plain, mut extended) = (cld.connect("plain"), connect(&cld, "extended"));
     let (theirs, ours) = (plain.create("/f"), extended.create("/f"));
     let watched = plain.open("/f", mode::READ, event::UPDATED).unwrap();
@@ -127,7 +126,7 @@ fn plain_and_extended_sessions_are_served_side_by_side() {
 
 #[test]
 fn an_unknown_operation_is_told_from_a_malformed_one() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut client = connect(&cld, "tester");
     assert_eq!(client.call_raw(99, b"").code, code::UNSUPPORTED);
     assert_eq!(client.call_raw(op::OPEN, b"").code, code::BAD_PKT);

@@ -3,13 +3,12 @@
 use cld_tests::raw::Request;
 use cld_tests::raw::codes::{code, event, lock, mode, op};
 use cld_tests::raw::extended::{Extended, HELLO, Hello, Sequencer};
-use cld_tests::server::Cld;
 
-use super::{connect, connect_briefly};
+use crate::servers::{Servers, connect, connect_briefly};
 
 /// A holder of the lock of `/l`, and its handle and sequencer; and a session that guards `/f`, and its handle.
 #[track_caller]
-fn holder_and_guard(cld: &Cld) -> ((Extended, u64, Sequencer), (Extended, u64)) {
+fn holder_and_guard(cld: &Servers) -> ((Extended, u64, Sequencer), (Extended, u64)) {
     let (mut holder, mut guard) = (connect_briefly(cld, "holder"), connect(cld, "guard"));
     let held = holder.create("/l");
     let sequencer = holder.lock(held, lock::EXCLUSIVE).unwrap();
@@ -39,7 +38,7 @@ fn assert_stands(guard: &mut Extended, file: u64, sequencer: &Sequencer) {
 
 #[test]
 fn each_grant_to_a_free_lock_has_a_higher_generation() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut one, mut other) = (connect(&cld, "one"), connect(&cld, "other"));
     let (mine, theirs) = (one.create("/l"), other.create("/l"));
     let inode = one.get(mine).inum;
@@ -64,7 +63,7 @@ fn each_grant_to_a_free_lock_has_a_higher_generation() {
 
 #[test]
 fn those_who_share_a_lock_share_its_generation() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut one, mut other) = (connect(&cld, "one"), connect(&cld, "other"));
     let (mine, theirs) = (one.create("/l"), other.create("/l"));
     let first = one.lock(mine, lock::SHARED).unwrap();
@@ -81,7 +80,7 @@ fn those_who_share_a_lock_share_its_generation() {
 
 #[test]
 fn a_lock_that_a_plain_session_takes_counts_too() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut plain, mut extended) = (cld.connect("plain"), connect(&cld, "extended"));
     let (theirs, ours) = (plain.create("/l"), extended.create("/l"));
     let first = extended.lock(ours, lock::EXCLUSIVE).unwrap();
@@ -96,7 +95,7 @@ fn a_lock_that_a_plain_session_takes_counts_too() {
 
 #[test]
 fn a_held_lock_lets_pass_and_one_that_was_released_or_handed_over_does_not() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let ((mut holder, held, first), (mut guard, file)) = holder_and_guard(&cld);
     assert_stands(&mut guard, file, &first);
     assert_eq!(holder.unlock(held), code::OK);
@@ -115,7 +114,7 @@ fn a_held_lock_lets_pass_and_one_that_was_released_or_handed_over_does_not() {
 
 #[test]
 fn a_sequencer_stands_for_one_lock_in_one_mode_and_generation() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let ((mut holder, held, fresh), (mut guard, file)) = holder_and_guard(&cld);
     let other = holder.create("/other");
     let other = holder.get(other).inum;
@@ -144,7 +143,7 @@ fn a_sequencer_stands_for_one_lock_in_one_mode_and_generation() {
 
 #[test]
 fn a_fenced_request_is_refused_as_a_plain_one_would_be() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let ((_holder, _, fresh), (mut guard, _)) = holder_and_guard(&cld);
     let unwritable = guard.open("/f", mode::READ, 0);
     assert_eq!(guard.put_fenced(&fresh, unwritable, b"x"), code::MODE_INVAL);
@@ -155,7 +154,7 @@ fn a_fenced_request_is_refused_as_a_plain_one_would_be() {
 
 #[test]
 fn the_lock_of_a_session_that_expired_lets_nothing_pass() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let ((holder, _, first), (mut guard, file)) = holder_and_guard(&cld);
     let mut waiter = connect(&cld, "waiter");
     let wanted = waiter.create("/l");
@@ -169,24 +168,8 @@ fn the_lock_of_a_session_that_expired_lets_nothing_pass() {
 }
 
 #[test]
-fn a_held_lock_lets_pass_after_a_restart_too() {
-    let mut cld = Cld::start();
-    let ((mut holder, held, first), (mut guard, file)) = holder_and_guard(&cld);
-    cld.kill9();
-    cld.restart();
-    guard.resume();
-    // The guard needs no word of the holder.
-    assert_stands(&mut guard, file, &first);
-    holder.resume();
-    assert_eq!(holder.get_sequencer(held), Ok(first.clone()));
-    assert_eq!(holder.unlock(held), code::OK);
-    assert_refused(&mut guard, file, &first);
-    assert_eq!(holder.lock(held, lock::EXCLUSIVE).map(|next| next.generation), Ok(first.generation + 1));
-}
-
-#[test]
 fn a_file_that_is_made_anew_under_its_old_name_has_another_lock() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let ((_holder, _, first), (mut guard, file)) = holder_and_guard(&cld);
     assert_eq!(guard.call(&Request::Del { path: b"/l".to_vec() }).code, code::OK);
     assert_refused(&mut guard, file, &first);
@@ -199,8 +182,8 @@ fn a_file_that_is_made_anew_under_its_old_name_has_another_lock() {
 
 #[test]
 fn who_was_not_granted_sequencers_is_told_none() {
-    let cld = Cld::start();
-    let (mut client, _) = Extended::connect_with(cld.address(), "tester", Hello { features: 0, ..HELLO });
+    let cld = Servers::start();
+    let (mut client, _) = Extended::connect_with(cld.master(), "tester", Hello { features: 0, ..HELLO });
     let mut other = connect(&cld, "other");
     let (mine, theirs) = (client.create("/l"), other.create("/l"));
     let granted = client.call(&Request::Lock { fh: mine, flags: lock::EXCLUSIVE });

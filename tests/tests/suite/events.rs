@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use cld_tests::raw::codes::event::{DELETED, LOCKED, UPDATED};
 use cld_tests::raw::codes::{code, lock, mode};
 use cld_tests::raw::{Acks, Answer, RawSession, Request};
-use cld_tests::server::Cld;
+
+use crate::servers::Servers;
 
 const ALL: u32 = UPDATED | DELETED | LOCKED;
 const RW: u32 = mode::READ | mode::WRITE | mode::LOCK | mode::CREATE;
@@ -20,7 +21,7 @@ fn open(session: &mut RawSession, path: &str, mode: u32, events: u32) -> u64 {
 
 #[test]
 fn an_update_is_told_to_every_handle_that_asked_the_writers_included() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut writer, mut reader) = (cld.connect("writer"), cld.connect("reader"));
     let fh = open(&mut writer, "/f", RW, UPDATED);
     let deaf = open(&mut writer, "/f", RW, DELETED | LOCKED);
@@ -36,7 +37,7 @@ fn an_update_is_told_to_every_handle_that_asked_the_writers_included() {
 
 #[test]
 fn an_opener_is_not_told_of_its_own_creation() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     open(&mut session, "/f", RW, ALL);
     open(&mut session, "/d", mode::CREATE | mode::DIRECTORY, ALL);
@@ -45,7 +46,7 @@ fn an_opener_is_not_told_of_its_own_creation() {
 
 #[test]
 fn a_directory_tells_of_children_created_and_deleted() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut session, mut watcher) = (cld.connect("tester"), cld.connect("watcher"));
     let root = open(&mut watcher, "/", LIST, ALL);
     let fh = session.create("/f");
@@ -60,7 +61,7 @@ fn a_directory_tells_of_children_created_and_deleted() {
 
 #[test]
 fn a_deletion_is_told_to_those_who_asked() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut session, mut watcher) = (cld.connect("tester"), cld.connect("watcher"));
     let own = open(&mut session, "/f", RW, DELETED);
     let fh = open(&mut watcher, "/f", mode::READ, DELETED | UPDATED);
@@ -79,7 +80,7 @@ fn a_deletion_is_told_to_those_who_asked() {
 
 #[test]
 fn a_refused_request_tells_nobody_anything() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut session, mut watcher) = (cld.connect("tester"), cld.connect("watcher"));
     open(&mut watcher, "/d", mode::CREATE | LIST, ALL);
     session.create("/d/f");
@@ -96,7 +97,7 @@ fn a_refused_request_tells_nobody_anything() {
 
 #[test]
 fn a_closed_handle_is_told_nothing() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     let (closed, fh) = (open(&mut session, "/f", RW, ALL), open(&mut session, "/f", RW, 0));
     assert_eq!(session.close(closed), code::OK);
@@ -106,7 +107,7 @@ fn a_closed_handle_is_told_nothing() {
 
 #[test]
 fn the_events_of_a_request_precede_its_reply() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     let fh = open(&mut session, "/f", RW, ALL);
     let put = session.call(&Request::Put { fh, data: b"x".to_vec() });
@@ -119,7 +120,7 @@ fn the_events_of_a_request_precede_its_reply() {
 
 #[test]
 fn what_an_event_tells_of_can_be_read() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut writer, mut reader) = (cld.connect("writer"), cld.connect("reader"));
     let fh = writer.create("/f");
     let watched = open(&mut reader, "/f", mode::READ, UPDATED);
@@ -133,7 +134,7 @@ fn what_an_event_tells_of_can_be_read() {
 
 #[test]
 fn a_grant_is_told_whatever_the_mask() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut holder, mut waiter) = (cld.connect("holder"), cld.connect("waiter"));
     let held = holder.create("/l");
     for mask in [0, LOCKED] {
@@ -148,7 +149,7 @@ fn a_grant_is_told_whatever_the_mask() {
 
 #[test]
 fn an_unacknowledged_event_comes_again_and_an_acknowledged_one_does_not() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut writer, mut reader) = (cld.connect("writer"), cld.connect("reader"));
     let fh = writer.create("/f");
     let watched = open(&mut reader, "/f", mode::READ, UPDATED);
@@ -173,7 +174,7 @@ fn an_unacknowledged_event_comes_again_and_an_acknowledged_one_does_not() {
 
 #[test]
 fn an_ack_is_good_for_the_events_before_it() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut writer, mut reader) = (cld.connect("writer"), cld.connect("reader"));
     let fh = writer.create("/f");
     open(&mut reader, "/f", mode::READ, UPDATED);
@@ -189,7 +190,7 @@ fn an_ack_is_good_for_the_events_before_it() {
 
 #[test]
 fn events_to_a_client_that_never_acknowledges_them_end() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let (mut writer, mut reader) = (cld.connect("writer"), cld.connect("reader"));
     let fh = writer.create("/f");
     open(&mut reader, "/f", mode::READ, UPDATED);

@@ -3,10 +3,11 @@
 use cld_tests::raw::codes::lock::{EXCLUSIVE, SHARED};
 use cld_tests::raw::codes::{code, event, mode};
 use cld_tests::raw::{RawSession, Request};
-use cld_tests::server::Cld;
+
+use crate::servers::Servers;
 
 /// `N` sessions, each with a handle on the file `/l`.
-fn clients<const N: usize>(cld: &Cld) -> [(RawSession, u64); N] {
+fn clients<const N: usize>(cld: &Servers) -> [(RawSession, u64); N] {
     std::array::from_fn(|i| {
         let mut session = cld.connect(&format!("user{i}"));
         let fh = session.create("/l");
@@ -28,7 +29,7 @@ fn assert_not_granted((session, _): &mut (RawSession, u64)) {
 
 #[test]
 fn a_granted_waiter_is_the_holder() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let [mut first, mut second, mut third] = clients(&cld);
     assert_eq!(first.0.lock(first.1, EXCLUSIVE), code::OK);
     assert_eq!(second.0.lock(second.1, EXCLUSIVE), code::LOCK_PENDING);
@@ -45,7 +46,7 @@ fn a_granted_waiter_is_the_holder() {
 
 #[test]
 fn unlock_wakes_the_next_waiter() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let [mut first, mut second] = clients(&cld);
     assert_eq!(first.0.lock(first.1, EXCLUSIVE), code::OK);
     assert_eq!(second.0.lock(second.1, EXCLUSIVE), code::LOCK_PENDING);
@@ -56,7 +57,7 @@ fn unlock_wakes_the_next_waiter() {
 
 #[test]
 fn close_wakes_the_next_waiter() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let [mut first, mut second] = clients(&cld);
     assert_eq!(first.0.lock(first.1, EXCLUSIVE), code::OK);
     assert_eq!(second.0.lock(second.1, EXCLUSIVE), code::LOCK_PENDING);
@@ -66,7 +67,7 @@ fn close_wakes_the_next_waiter() {
 
 #[test]
 fn end_sess_wakes_the_next_waiter() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let [mut first, mut second] = clients(&cld);
     assert_eq!(first.0.lock(first.1, EXCLUSIVE), code::OK);
     assert_eq!(second.0.lock(second.1, EXCLUSIVE), code::LOCK_PENDING);
@@ -76,7 +77,7 @@ fn end_sess_wakes_the_next_waiter() {
 
 #[test]
 fn waiters_get_the_lock_in_the_order_of_their_requests() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     // Session ids are random, so an order by id, within a second or not, would show.
     let mut clients: [(RawSession, u64); 12] = clients(&cld);
     for (i, (session, fh)) in clients.iter_mut().enumerate() {
@@ -97,7 +98,7 @@ fn waiters_get_the_lock_in_the_order_of_their_requests() {
 
 #[test]
 fn shared_holders_share_and_keep_an_exclusive_one_out() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let [mut first, mut second, mut third] = clients(&cld);
     assert_eq!(first.0.lock(first.1, SHARED), code::OK);
     assert_eq!(second.0.try_lock(second.1, SHARED), code::OK);
@@ -111,7 +112,7 @@ fn shared_holders_share_and_keep_an_exclusive_one_out() {
 
 #[test]
 fn a_shared_newcomer_does_not_overtake_an_exclusive_waiter() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let [mut holder, mut writer, mut reader, mut trier] = clients(&cld);
     assert_eq!(holder.0.lock(holder.1, SHARED), code::OK);
     assert_eq!(writer.0.lock(writer.1, EXCLUSIVE), code::LOCK_PENDING);
@@ -126,7 +127,7 @@ fn a_shared_newcomer_does_not_overtake_an_exclusive_waiter() {
 
 #[test]
 fn a_run_of_shared_waiters_is_granted_together_up_to_the_next_exclusive_one() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let [mut holder, mut one, mut two, mut writer, mut three] = clients(&cld);
     assert_eq!(holder.0.lock(holder.1, EXCLUSIVE), code::OK);
     for (client, flags) in
@@ -148,7 +149,7 @@ fn a_run_of_shared_waiters_is_granted_together_up_to_the_next_exclusive_one() {
 
 #[test]
 fn an_exclusive_waiter_is_granted_alone() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let [mut holder, mut writer, mut reader] = clients(&cld);
     assert_eq!(holder.0.lock(holder.1, EXCLUSIVE), code::OK);
     assert_eq!(writer.0.lock(writer.1, EXCLUSIVE), code::LOCK_PENDING);
@@ -160,7 +161,7 @@ fn an_exclusive_waiter_is_granted_alone() {
 
 #[test]
 fn unlock_cancels_waiting_and_lets_those_behind_go_on() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let [mut holder, mut writer, mut reader] = clients(&cld);
     assert_eq!(holder.0.lock(holder.1, SHARED), code::OK);
     assert_eq!(writer.0.lock(writer.1, EXCLUSIVE), code::LOCK_PENDING);
@@ -174,7 +175,7 @@ fn unlock_cancels_waiting_and_lets_those_behind_go_on() {
 
 #[test]
 fn closing_or_ending_cancels_waiting() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let [mut holder, mut closer, mut ender, mut last] = clients(&cld);
     assert_eq!(holder.0.lock(holder.1, EXCLUSIVE), code::OK);
     for client in [&mut closer, &mut ender, &mut last] {
@@ -189,7 +190,7 @@ fn closing_or_ending_cancels_waiting() {
 
 #[test]
 fn a_handle_that_holds_or_waits_cannot_lock_again() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let [mut holder, mut waiter] = clients(&cld);
     for (first, second) in
         [(EXCLUSIVE, EXCLUSIVE), (EXCLUSIVE, SHARED), (SHARED, SHARED), (SHARED, EXCLUSIVE)]
@@ -210,7 +211,7 @@ fn a_handle_that_holds_or_waits_cannot_lock_again() {
 
 #[test]
 fn a_lock_belongs_to_the_handle_not_to_the_session() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     let (one, two) = (session.create("/l"), session.create("/l"));
     assert_eq!(session.lock(one, EXCLUSIVE), code::OK);
@@ -223,7 +224,7 @@ fn a_lock_belongs_to_the_handle_not_to_the_session() {
 
 #[test]
 fn closing_one_handle_keeps_the_locks_of_the_others() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     let mut other = cld.connect("other");
     let (kept, kept_too, closed) = (session.create("/kept"), session.create("/l"), session.create("/l"));
@@ -239,7 +240,7 @@ fn closing_one_handle_keeps_the_locks_of_the_others() {
 
 #[test]
 fn locks_of_files_do_not_mix() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     let (one, two) = (session.create("/one"), session.create("/two"));
     assert_eq!(session.lock(one, EXCLUSIVE), code::OK);
@@ -248,7 +249,7 @@ fn locks_of_files_do_not_mix() {
 
 #[test]
 fn a_directory_can_be_locked() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut clients: [(RawSession, u64); 2] = std::array::from_fn(|i| {
         let mut session = cld.connect(&format!("user{i}"));
         let fh = session.open("/", mode::LOCK | mode::DIRECTORY, 0).unwrap();
@@ -263,7 +264,7 @@ fn a_directory_can_be_locked() {
 
 #[test]
 fn what_was_not_opened_for_locking_cannot_be_locked() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let mut session = cld.connect("tester");
     session.create("/l");
     let fh = session.open("/l", mode::READ | mode::WRITE, 0).unwrap();
@@ -277,7 +278,7 @@ fn what_was_not_opened_for_locking_cannot_be_locked() {
 
 #[test]
 fn deleting_a_file_deletes_its_lock() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let [mut holder, mut waiter] = clients(&cld);
     assert_eq!(holder.0.lock(holder.1, EXCLUSIVE), code::OK);
     assert_eq!(waiter.0.lock(waiter.1, EXCLUSIVE), code::LOCK_PENDING);
@@ -294,7 +295,7 @@ fn deleting_a_file_deletes_its_lock() {
 
 #[test]
 fn a_lock_request_sent_twice_is_one_claim() {
-    let cld = Cld::start();
+    let cld = Servers::start();
     let [mut holder, mut waiter] = clients(&cld);
     let (xid, datagrams) = holder.0.prepare(&Request::Lock { fh: holder.1, flags: EXCLUSIVE });
     for _ in 0..3 {
