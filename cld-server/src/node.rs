@@ -7,6 +7,8 @@
 //! after the entry that holds its command is committed, which for a cell of one means durable on its disk. What is read
 //! leaves only under the master lease, or after the other servers were asked.
 
+mod comparisons;
+mod divergence;
 mod front;
 mod interface;
 mod members;
@@ -15,6 +17,7 @@ mod snapshots;
 mod transfers;
 mod upgrade;
 
+pub use divergence::Divergence;
 pub use interface::{
     Clock, DiskDone, DiskJob, Event, NodeConfig, PeerCounters, SnapshotPolicy, Start, Status,
 };
@@ -30,6 +33,8 @@ use crate::keys::Keys;
 use crate::peer::frame::{Frame, RelayWay};
 use crate::replica::{Engine, EngineConfig, Output, RaftEngine, ReadTicket, StartError};
 use crate::storage::{Configuration, LogPosition, SnapshotPoint};
+use comparisons::Comparisons;
+use divergence::Stopping;
 use front::Front;
 use members::Farewell;
 use peers::Peers;
@@ -73,6 +78,9 @@ pub struct Node<E = RaftEngine> {
     proposed: bool,
     disk: VecDeque<DiskJob>,
     snapshots: Snapshots,
+    comparisons: Comparisons,
+    /// Its state is wrong, and it is about to stop.
+    stopping: Option<Stopping>,
     members: Configuration,
     peers: Peers,
     front: Front,
@@ -146,6 +154,8 @@ impl<E: Engine> Node<E> {
             commands: VecDeque::new(),
             proposed: false,
             disk: VecDeque::new(),
+            comparisons: Comparisons::default(),
+            stopping: None,
             members: Configuration::default(),
             peers: Peers::default(),
             front: Front::default(),
@@ -191,6 +201,7 @@ impl<E: Engine> Node<E> {
             if self.ticks.is_multiple_of(PROMOTION_TICKS) {
                 self.promote();
             }
+            self.compare_again(clock);
             self.sort_parked(clock);
         }
         // What the engine has to say comes first: it may be that this server is the master no more.
@@ -232,6 +243,7 @@ impl<E: Engine> Node<E> {
                 let told = transfers.was_copied(copy, database, &mut out);
                 self.tell(clock, told);
             }
+            DiskDone::MarkedDiverged => self.marked(),
             DiskDone::Noted => {}
             DiskDone::Failed { what } => self.fail(what),
         }
@@ -355,6 +367,10 @@ impl<E: Engine> Node<E> {
             totals: self.database.totals(),
             endpoint: self.endpoint.counters().clone(),
             lost: self.lost,
+            digest: self.database.digest(),
+            confirmed: self.comparisons.confirmed(),
+            diverged: self.has_diverged(),
+            others_diverged: self.comparisons.others_diverged(),
             snapshot: self.snapshots.last(),
             version: self.database.version(),
             versions: self.peers.links.clone(),
@@ -372,6 +388,8 @@ impl<E: Engine> Node<E> {
                     self.disk.push_back(DiskJob::Append { ticket, write })
                 }
                 Some(Output::Committed { at, payload }) => self.apply(clock, at, &payload),
+                // Who is about to stop serves nobody.
+                Some(Output::BecameMaster { .. } | Output::Deposed { .. }) if self.has_diverged() => {}
                 Some(Output::BecameMaster { term }) => self.mastery = Mastery::Beginning { term },
                 Some(Output::Deposed { .. }) => self.deposed(),
                 Some(Output::Send { to, message }) => {
@@ -389,8 +407,10 @@ impl<E: Engine> Node<E> {
                 None => break,
             }
         }
-        if self.fatal.is_none() {
-            self.disk.extend(self.snapshots.begin(&self.engine, &self.database));
+        self.stop_if_done(clock);
+        if self.fatal.is_none() && !self.has_diverged() {
+            let compared = self.compares();
+            self.disk.extend(self.snapshots.begin(&self.engine, &self.database, compared));
         }
     }
 
@@ -416,6 +436,7 @@ impl<E: Engine> Node<E> {
                 self.database = *database;
                 self.events.push_back(Event::VersionChanged { version: self.database.version() });
                 self.snapshots.restored(index);
+                self.comparisons.restored();
                 self.peers.counters.snapshots_restored =
                     self.peers.counters.snapshots_restored.saturating_add(1);
                 self.members_changed(point.configuration);
@@ -485,6 +506,14 @@ impl<E: Engine> Node<E> {
             Mastery::Beginning { .. } | Mastery::Serving { .. } => {}
         }
         let epoch = self.database.epoch();
+        if self.serves()
+            && self.commands.is_empty()
+            && self.compares()
+            && self.comparisons.is_due(self.snapshots.is_due())
+        {
+            self.comparisons.asked();
+            self.commands.push_back(Command { at: clock.wall, epoch, action: Action::CompareDigests });
+        }
         let limits = self.config.limits.clamped();
         if self.serves() && *self.database.limits() != limits && self.commands.is_empty() {
             self.commands.push_back(Command { at: clock.wall, epoch, action: Action::SetLimits(limits) });
@@ -540,6 +569,10 @@ impl<E: Engine> Node<E> {
             }
         }
         self.snapshots.applied(payload.len());
+        self.comparisons.applied(payload.len());
+        if commands.iter().any(|command| command.action == Action::CompareDigests) {
+            self.note_digest(clock);
+        }
     }
 
     fn begin_epoch(&mut self, clock: Clock, term: u64) {

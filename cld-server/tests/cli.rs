@@ -289,6 +289,20 @@ fn check_tells_a_used_and_a_whole_directory_apart() {
 }
 
 #[test]
+fn data_of_a_server_that_stopped_for_good_is_refused_with_status_65_and_the_reason() {
+    let server = Server::start(INSECURE);
+    let (_, directory) = server.end(Signal::TERM);
+    fs::write(directory.path().join("data/DIVERGED"), "the state here is wrong").unwrap();
+    let (status, _, err) = run_server(directory.path(), &["-FE", "-d", "data", "--insecure-user-as-key"]);
+    assert!(
+        status == Some(65) && err.contains("the state here is wrong. data/DIVERGED says so"),
+        "{status:?} {err}"
+    );
+    let (status, _, err) = run(directory.path(), &["status", "-d", "data"]);
+    assert!(status == Some(1) && err.contains("has stopped for good: the state here is wrong"), "{err}");
+}
+
+#[test]
 fn a_foreign_directory_is_refused_with_the_files_name_and_left_alone() {
     let directory = tempfile::tempdir().unwrap();
     fs::create_dir(directory.path().join("data")).unwrap();
@@ -544,6 +558,7 @@ fn a_running_server_tells_how_it_is_in_words_and_in_json() {
     let report: serde_json::Value = serde_json::from_str(&out).unwrap();
     assert_eq!((&report["role"], &report["master"]), (&"master".into(), &report["server"]));
     assert!(report["disk"]["used"].as_u64().unwrap() > 0 && report["log"]["applied"].as_u64().unwrap() > 1);
+    assert_eq!(report["log"]["digest"].as_str().map(str::len), Some(32));
     let (_, out, _) = run(directory, &["member", "list", "-d", "data"]);
     assert!(out.lines().nth(1).is_some_and(|line| line.contains("here")), "{out}");
 

@@ -1,4 +1,4 @@
-//! The clock and the randomness that the core is fed with.
+//! The clock and the randomness that the core is fed with, for whoever drives one without the clients of this crate.
 
 use cldc_core::time::Instant;
 use rustix::time::{ClockId, clock_gettime};
@@ -12,7 +12,8 @@ const CLOCK: ClockId = ClockId::Boottime;
 const CLOCK: ClockId = ClockId::Monotonic;
 
 /// Now, on a clock that never goes back.
-pub(crate) fn now() -> Instant {
+#[must_use]
+pub fn now() -> Instant {
     let time = clock_gettime(CLOCK);
     let secs = u64::try_from(time.tv_sec).unwrap_or(0);
     let micros = u64::try_from(time.tv_nsec).unwrap_or(0) / 1_000;
@@ -20,7 +21,10 @@ pub(crate) fn now() -> Instant {
 }
 
 /// A seed that nobody can guess, from the system.
-pub(crate) fn seed() -> std::io::Result<[u8; 32]> {
+///
+/// # Errors
+/// The system's, if it has no source of randomness.
+pub fn seed() -> std::io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(std::io::Error::other)?;
     Ok(seed)

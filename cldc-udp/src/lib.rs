@@ -90,7 +90,7 @@ pub mod aio;
 #[cfg(feature = "std")]
 pub mod blocking;
 mod client;
-mod clock;
+pub mod clock;
 mod driver;
 mod error;
 mod events;

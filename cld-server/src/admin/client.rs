@@ -8,6 +8,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::{Answer, MAX_ANSWER, MAX_PART, Request, SOCKET};
+use crate::storage::read_mark;
 
 /// The longest wait for an answer or a part of one: longer than the server's own.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -23,7 +24,7 @@ impl Client {
     /// Connects to the server on this data directory.
     ///
     /// # Errors
-    /// [`AdminError::Connect`].
+    /// [`AdminError::Connect`], [`AdminError::Diverged`].
     pub(crate) fn connect(data: &Path) -> Result<Self, AdminError> {
         let path = data.join(SOCKET);
         let connect = || {
@@ -32,7 +33,10 @@ impl Client {
             stream.set_write_timeout(Some(PATIENCE))?;
             Ok(stream)
         };
-        let stream = connect().map_err(|source| AdminError::Connect { path: path.clone(), source })?;
+        let stream = connect().map_err(|source| match read_mark(data) {
+            Some(why) => AdminError::Diverged { data: data.to_owned(), why },
+            None => AdminError::Connect { path: path.clone(), source },
+        })?;
         Ok(Self { path, stream: BufReader::new(stream) })
     }
 
@@ -85,6 +89,8 @@ impl Client {
 /// Why nothing was answered, or nothing good.
 #[derive(Debug, Error)]
 pub(crate) enum AdminError {
+    #[error("the server on {} has stopped for good: {why}", data.display())]
+    Diverged { data: PathBuf, why: String },
     #[error(
         "no server answers at {}: {source}; is one running on that data directory ('--data'), and is this its user or root?",
         path.display()

@@ -61,6 +61,8 @@ pub(crate) enum Role {
     Waiting,
     /// Is no member of the cell any more.
     Removed,
+    /// Its state is not that of a majority, and it is about to stop.
+    Diverged,
 }
 
 impl Display for Role {
@@ -72,6 +74,7 @@ impl Display for Role {
             Self::Candidate => "candidate",
             Self::Waiting => "waits to be added",
             Self::Removed => "removed",
+            Self::Diverged => "stops, its state is wrong",
         })
     }
 }
@@ -126,6 +129,10 @@ pub(crate) struct Log {
     pub(crate) commit: u64,
     /// The last one that was applied.
     pub(crate) applied: u64,
+    /// The checksum of the state as of that: the same on every server that has applied as much.
+    pub(crate) digest: String,
+    /// The last one behind which a majority was found to have the same state, since the start.
+    pub(crate) confirmed: Option<u64>,
     /// The last snapshot taken since the start.
     pub(crate) snapshot: Option<u64>,
 }
@@ -142,7 +149,7 @@ pub(crate) struct Disk {
 impl Display for Report {
     fn fmt(&self, out: &mut Formatter<'_>) -> fmt::Result {
         let Totals { sessions, handles, inodes, data, claims } = &self.totals;
-        let Log { first, last, commit, applied, snapshot } = &self.log;
+        let Log { first, last, commit, applied, digest, confirmed, snapshot } = &self.log;
         writeln!(out, "server    {} of cell {}, cld {}", self.server, self.cell, self.version)?;
         writeln!(out, "role      {}", self.role)?;
         writeln!(out, "master    {}", self.master.as_deref().unwrap_or("not known"))?;
@@ -155,6 +162,10 @@ impl Display for Report {
         writeln!(out, "sessions  {sessions}, with {handles} handles; {claims} locks held or waited for")?;
         writeln!(out, "files     {inodes}, {data} bytes")?;
         writeln!(out, "log       {first} to {last}, committed {commit}, applied {applied}")?;
+        match confirmed {
+            Some(index) => writeln!(out, "digest    {digest}, the same on a majority at {index}")?,
+            None => writeln!(out, "digest    {digest}, not compared since the start")?,
+        }
         match snapshot {
             Some(index) => writeln!(out, "snapshot  at {index}")?,
             None => writeln!(out, "snapshot  none since the start")?,

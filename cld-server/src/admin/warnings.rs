@@ -116,7 +116,15 @@ mod tests {
             lease_ms: None,
             members: [&[here], others].concat(),
             totals: Totals { sessions: 0, handles: 0, inodes: 0, data: 0, claims: 0 },
-            log: Log { first: 0, last: 0, commit: 0, applied: 0, snapshot: None },
+            log: Log {
+                first: 0,
+                last: 0,
+                commit: 0,
+                applied: 0,
+                digest: String::new(),
+                confirmed: None,
+                snapshot: None,
+            },
             disk: None,
             warnings: Vec::new(),
         }

@@ -24,12 +24,16 @@ use self::run_files::{PidFile, PortFile, RunFileError};
 use crate::cli::{Command, CommandLine, SnapshotAction};
 use crate::config::{Config, ConfigError, ConfigSource};
 use crate::keys::file::KeyFileError;
-use crate::net::{ServeError, Server};
+use crate::net::{RecoverError, ServeError, Server};
+use crate::storage::OpenError;
 
 /// The exit status when the server could not start or had to stop.
 const EXIT_FAILURE: u8 = 1;
 /// The exit status for a bad command line, as in Hail (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
+/// The exit status when the server's data is not that of the other servers, and never will be (`EX_DATAERR`): to start it
+/// again does not help.
+const EXIT_DIVERGED: u8 = 65;
 /// The exit status for a bad configuration or key file (`EX_CONFIG`).
 const EXIT_CONFIG: u8 = 78;
 
@@ -168,6 +172,9 @@ impl Failure {
         ExitCode::from(match self {
             Self::Config(_) | Self::Keys(_) => EXIT_CONFIG,
             Self::Command(CommandError::Config(_)) => EXIT_CONFIG,
+            Self::Serve(
+                ServeError::Diverged(_) | ServeError::Recover(RecoverError::Open(OpenError::Diverged { .. })),
+            ) => EXIT_DIVERGED,
             Self::Serve(ServeError::Config(_) | ServeError::Keys(_) | ServeError::Secret(_)) => EXIT_CONFIG,
             Self::Detach(_)
             | Self::RunFile(_)

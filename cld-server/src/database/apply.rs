@@ -29,6 +29,7 @@ impl Database {
                 }
             }
             Action::RaiseVersion { to } => self.version = self.version.max(*to),
+            Action::CompareDigests => {}
         }
         effects
     }
@@ -86,9 +87,7 @@ impl Database {
             Seen::NoRoom | Seen::No => {}
         }
         let reply = Reply::from(self.execute(at, sid, write, effects));
-        if let Some(session) = self.sessions.get_mut(sid) {
-            session.record(xid, order, reply);
-        }
+        self.sessions.record(sid, xid, order, reply);
         Some(reply)
     }
 
@@ -138,9 +137,7 @@ impl Database {
             Outcome::Queued(ticket) => (ticket, Reply::Code(Code::LockPending)),
             Outcome::Conflict => return Err(Code::LockConflict),
         };
-        if let Some(handle) = self.sessions.handle_mut(owner) {
-            handle.ticket = Some(ticket);
-        }
+        self.sessions.change_handle(owner, |handle| handle.ticket = Some(ticket));
         Ok(reply)
     }
 
@@ -150,11 +147,11 @@ impl Database {
             return Err(Code::ModeInval);
         }
         let claim = claim_of(handle).ok_or(Code::LockInval)?;
-        if let Some(handle) = self.sessions.handle_mut(owner) {
+        self.sessions.change_handle(owner, |handle| {
             handle.ticket = None;
             // Sent again later, it would announce a lock that is no longer held.
             handle.keep_pending(|pending| pending.event != EventMask::LOCKED);
-        }
+        });
         self.release(&[claim], effects);
         Ok(())
     }
@@ -169,8 +166,9 @@ impl Database {
 
     /// Sends an event to a handle, and remembers it until the client has acknowledged it.
     pub(super) fn notify(&mut self, to: Owner, event: EventMask, version: u64, effects: &mut Effects) {
-        let Some(handle) = self.sessions.handle_mut(to) else { return };
-        let pending = handle.note(event, version);
+        let Some(pending) = self.sessions.change_handle(to, |handle| handle.note(event, version)) else {
+            return;
+        };
         effects.events.push(pending.notice(to));
     }
 }

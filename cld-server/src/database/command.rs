@@ -70,6 +70,8 @@ pub enum Action {
         /// The new version.
         to: u32,
     },
+    /// The replicas tell each other the [`Digest`](super::Digest) that they have behind the entry of this. Changes nothing.
+    CompareDigests,
 }
 
 impl Action {
@@ -82,7 +84,8 @@ impl Action {
             | Self::OpenSession { .. }
             | Self::Request { .. }
             | Self::ExpireSession { .. }
-            | Self::RaiseVersion { .. } => FIRST,
+            | Self::RaiseVersion { .. }
+            | Self::CompareDigests => FIRST,
         }
     }
 }
@@ -265,6 +268,7 @@ impl Command {
                 out.u8(5);
                 out.u32(*to);
             }
+            Action::CompareDigests => out.u8(6),
         }
     }
 
@@ -290,6 +294,7 @@ impl Command {
             },
             4 => Action::ExpireSession { sid: input.u64()? },
             5 => Action::RaiseVersion { to: input.u32()? },
+            6 => Action::CompareDigests,
             other => return Err(CodecError::Invalid { what: "kind of command", value: other.into() }),
         };
         Ok(Self { at, epoch, action })

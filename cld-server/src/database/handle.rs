@@ -1,7 +1,9 @@
 //! Handles: what a session has open, and the events that its client has not acknowledged.
 
+use super::digest::{Digest, Item};
 use super::effects::Notice;
 use super::lock::Owner;
+use crate::codec::Writer;
 use cldc_core::wire::codes::{EventMask, OpenMode};
 
 /// An event that the client has not acknowledged yet.
@@ -56,6 +58,31 @@ impl Handle {
     pub fn notices(&self, sid: u64) -> impl Iterator<Item = Notice> {
         let owner = Owner { sid, fh: self.fh };
         self.pending.iter().map(move |pending| pending.notice(owner))
+    }
+
+    /// What it has beside its file: the beginning of its encoding.
+    pub(super) fn encode(&self, out: &mut Writer) {
+        out.u64(self.fh);
+        out.u32(self.mode.0);
+        out.u32(self.events.0);
+        out.u64(self.serial);
+        out.count(self.pending.len());
+        for pending in &self.pending {
+            out.u32(pending.event.0);
+            out.u64(pending.version);
+            out.u64(pending.serial);
+        }
+    }
+
+    /// Its part of the digest.
+    pub(super) fn item(&self, sid: u64) -> Digest {
+        Digest::of(Item::Handle, |out| {
+            out.u64(sid);
+            self.encode(out);
+            // No file and no claim has the number 0.
+            out.u64(self.inode.unwrap_or(0));
+            out.u64(self.ticket.unwrap_or(0));
+        })
     }
 
     /// Notes an event. It supersedes an earlier one of its kind.

@@ -4,6 +4,7 @@
 //! and, if that is shared, the shared claims that follow it without a gap. A newcomer goes to the end, so nobody
 //! overtakes, and no flag says "pending" that could be stored wrongly.
 
+use super::digest::{Digest, Item};
 use imbl::OrdMap;
 
 /// Who claims a lock: one handle of one session.
@@ -51,6 +52,27 @@ struct Head {
     granted: u64,
 }
 
+impl Claim {
+    /// Its part of the digest.
+    fn item(&self, inode: u64, ticket: u64) -> Digest {
+        let Self { owner: Owner { sid, fh }, shared } = *self;
+        Digest::of(Item::Claim, |out| {
+            [inode, ticket, sid, fh].into_iter().for_each(|field| out.u64(field));
+            out.bool(shared);
+        })
+    }
+}
+
+impl Head {
+    /// Its part of the digest.
+    fn item(&self, inode: u64) -> Digest {
+        let Self { generation, granted } = *self;
+        Digest::of(Item::Lock, |out| {
+            [inode, generation, granted].into_iter().for_each(|field| out.u64(field))
+        })
+    }
+}
+
 /// All locks.
 #[derive(Clone, Debug)]
 pub(super) struct Locks {
@@ -59,11 +81,13 @@ pub(super) struct Locks {
     heads: OrdMap<u64, Head>,
     /// Tickets are counted up over all locks and never reused.
     next_ticket: u64,
+    /// That of all claims and heads.
+    digest: Digest,
 }
 
 impl Locks {
     pub(super) fn new(next_ticket: u64) -> Self {
-        Self { claims: OrdMap::new(), heads: OrdMap::new(), next_ticket }
+        Self { claims: OrdMap::new(), heads: OrdMap::new(), next_ticket, digest: Digest::default() }
     }
 
     /// Claims the lock of `inode`. With `wait`, the claim queues if it cannot hold at once.
@@ -78,7 +102,7 @@ impl Locks {
         }
         let ticket = self.next_ticket;
         self.next_ticket = ticket.saturating_add(1);
-        self.claims.insert((inode, ticket), claim);
+        self.set_claim(inode, ticket, Some(claim));
         if free {
             self.advance(inode);
             Outcome::Granted(ticket)
@@ -90,12 +114,12 @@ impl Locks {
     /// Takes claims (inode and ticket) back, held or waiting, all at once; the claims that hold now and did not before.
     pub(super) fn release(&mut self, claims: &[(u64, u64)]) -> Vec<Grant> {
         for &(inode, ticket) in claims {
-            self.claims.remove(&(inode, ticket));
-            if self.head(inode).granted == ticket {
+            self.set_claim(inode, ticket, None);
+            if let Some(&head) = self.heads.get(&inode)
+                && head.granted == ticket
+            {
                 let granted = self.last_claim(inode, ticket).map_or(0, |(previous, _)| previous);
-                if let Some(head) = self.heads.get_mut(&inode) {
-                    head.granted = granted;
-                }
+                self.set_head(inode, Some(Head { granted, ..head }));
             }
         }
         let grants = claims.iter().flat_map(|&(inode, _)| self.advance(inode));
@@ -106,9 +130,9 @@ impl Locks {
     pub(super) fn forget(&mut self, inode: u64) {
         let tickets: Vec<u64> = self.queue(inode).map(|(ticket, _, _)| ticket).collect();
         for ticket in tickets {
-            self.claims.remove(&(inode, ticket));
+            self.set_claim(inode, ticket, None);
         }
-        self.heads.remove(&inode);
+        self.set_head(inode, None);
     }
 
     /// The queue of an inode's lock in its order: ticket, claim, and whether it holds.
@@ -142,17 +166,34 @@ impl Locks {
         self.next_ticket
     }
 
+    /// The part of all locks in the digest.
+    pub(super) const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The same, worked out anew.
+    pub(super) fn recomputed_digest(&self) -> Digest {
+        let mut digest = Digest::default();
+        for (&(inode, ticket), claim) in &self.claims {
+            digest.add(claim.item(inode, ticket));
+        }
+        for (&inode, head) in &self.heads {
+            digest.add(head.item(inode));
+        }
+        digest
+    }
+
     /// Puts back a lock's generation from a snapshot; before its claims.
     pub(super) fn restore_generation(&mut self, inode: u64, generation: u64) {
         if generation > 0 {
-            self.heads.insert(inode, Head { generation, granted: 0 });
+            self.set_head(inode, Some(Head { generation, granted: 0 }));
         }
     }
 
     /// Puts back a claim from a snapshot, in any order; `false` if it contradicts the rest.
     pub(super) fn restore_claim(&mut self, inode: u64, ticket: u64, claim: Claim) -> bool {
         let known = self.heads.contains_key(&inode) && ticket > 0 && ticket < self.next_ticket;
-        known && self.claims.insert((inode, ticket), claim).is_none()
+        known && self.set_claim(inode, ticket, Some(claim)).is_none()
     }
 
     /// Finds the holders again, after all claims are put back.
@@ -161,14 +202,33 @@ impl Locks {
             self.heads.iter().map(|(&inode, head)| (inode, head.generation)).collect();
         for (inode, generation) in heads {
             self.advance(inode);
-            if let Some(head) = self.heads.get_mut(&inode) {
-                head.generation = generation;
-            }
+            self.set_head(inode, Some(Head { generation, ..self.head(inode) }));
         }
     }
 
     fn head(&self, inode: u64) -> Head {
         self.heads.get(&inode).copied().unwrap_or_default()
+    }
+
+    /// Puts a claim in its place, or takes it away: the only way to do so. What was there.
+    fn set_claim(&mut self, inode: u64, ticket: u64, claim: Option<Claim>) -> Option<Claim> {
+        let before = match claim {
+            Some(claim) => self.claims.insert((inode, ticket), claim),
+            None => self.claims.remove(&(inode, ticket)),
+        };
+        before.iter().for_each(|before| self.digest.remove(before.item(inode, ticket)));
+        claim.iter().for_each(|claim| self.digest.add(claim.item(inode, ticket)));
+        before
+    }
+
+    /// The same for what is kept beside the queue.
+    fn set_head(&mut self, inode: u64, head: Option<Head>) {
+        let before = match head {
+            Some(head) => self.heads.insert(inode, head),
+            None => self.heads.remove(&inode),
+        };
+        before.iter().for_each(|before| self.digest.remove(before.item(inode)));
+        head.iter().for_each(|head| self.digest.add(head.item(inode)));
     }
 
     /// The last claim on an inode, up to a ticket.
@@ -196,7 +256,7 @@ impl Locks {
             grants.push(Grant { inode, owner: claim.owner });
         }
         if !grants.is_empty() {
-            self.heads.insert(inode, head);
+            self.set_head(inode, Some(head));
         }
         grants
     }

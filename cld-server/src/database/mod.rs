@@ -7,6 +7,7 @@
 
 mod apply;
 mod command;
+mod digest;
 mod effects;
 mod files;
 mod handle;
@@ -21,6 +22,7 @@ mod snapshot;
 mod tests;
 
 pub use command::{Action, Batch, Command, ENTRY_MAX, Settled, Write};
+pub use digest::{DIGEST_VERSION, Digest};
 pub use effects::{Effects, Notice, Reply};
 pub use handle::{Handle, Pending};
 pub use limits::{HANDLES_MAX, INODE_COST, LimitKind, Limits, REPLIES_MAX, Totals, Usage};
@@ -32,10 +34,10 @@ pub use snapshot::{Snapshot, SnapshotError};
 
 use crate::versions;
 use cldc_core::wire::codes::{Code, OpenMode};
+use digest::Item;
 use lock::Locks;
 use namespace::Namespace;
 use session::Sessions;
-use sha1::{Digest as _, Sha1};
 
 /// The replicated state. A clone is O(1), and does not change with the original.
 #[derive(Clone, Debug)]
@@ -150,15 +152,36 @@ impl Database {
         }
     }
 
-    /// A checksum of everything (SHA-1 of the snapshot): replicas that have applied the same commands have the same.
-    /// It reads the whole state, so let a clone compute it on another thread.
+    /// A checksum of everything: replicas that have applied the same commands have the same. It is kept up to date with
+    /// every change, and costs nothing to ask for.
     #[must_use]
-    pub fn digest(&self) -> [u8; 20] {
-        let mut digest = Sha1::new();
-        for chunk in Snapshot::encode(self) {
-            digest.update(&chunk);
-        }
-        digest.finalize().into()
+    pub fn digest(&self) -> Digest {
+        let mut digest = self.header_digest();
+        digest.add(self.namespace.digest());
+        digest.add(self.sessions.digest());
+        digest.add(self.locks.digest());
+        digest
+    }
+
+    /// The same, worked out anew from all that is there. It differs from [`Self::digest`] only if memory was spoiled, or a
+    /// change of the state went past the digest. Reads the whole state, so let a clone do it on another thread.
+    #[must_use]
+    pub fn recomputed_digest(&self) -> Digest {
+        let mut digest = self.header_digest();
+        digest.add(self.namespace.recomputed_digest());
+        digest.add(self.sessions.recomputed_digest());
+        digest.add(self.locks.recomputed_digest());
+        digest
+    }
+
+    /// What stands once: as in a snapshot's header, and the sums over the rest.
+    fn header_digest(&self) -> Digest {
+        let Totals { sessions, handles, inodes, data, claims } = self.totals();
+        Digest::of(Item::Header, |out| {
+            out.u32(self.version);
+            snapshot::encode_header(self, out);
+            [sessions, handles, inodes, data, claims].into_iter().for_each(|total| out.u64(total));
+        })
     }
 
     /// The inode behind a handle that may read.

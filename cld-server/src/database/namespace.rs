@@ -1,5 +1,6 @@
 //! The name space: files and directories by number and by path, and who is whose child.
 
+use super::digest::{Digest, Item};
 use super::limits::INODE_COST;
 use super::path;
 use cldc_core::wire::codes::{Code, InodeFlags};
@@ -51,23 +52,30 @@ pub(super) struct Inode {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Body {
-    File(Arc<[u8]>),
+    /// With the hash of its contents.
+    File(Arc<[u8]>, Digest),
     /// With the length of its contents, which are made when asked for.
-    Directory {
-        listing: u64,
-    },
+    Directory { listing: u64 },
+}
+
+impl Body {
+    /// A file with these contents.
+    pub(super) fn file(data: Arc<[u8]>) -> Self {
+        let digest = Digest::of_bytes(&data);
+        Self::File(data, digest)
+    }
 }
 
 impl Inode {
     pub(super) fn new(path: &[u8], directory: bool, at: u64) -> Self {
-        let body = if directory { Body::Directory { listing: 0 } } else { Body::File(Arc::default()) };
+        let body = if directory { Body::Directory { listing: 0 } } else { Body::file(Arc::default()) };
         Self { path: path.into(), version: 1, created: at, modified: at, body }
     }
 
     /// The length of a file's contents; those of a directory are not stored.
     pub(super) fn contents_len(&self) -> u64 {
         match &self.body {
-            Body::File(data) => data.len() as u64,
+            Body::File(data, _) => data.len() as u64,
             Body::Directory { .. } => 0,
         }
     }
@@ -83,9 +91,21 @@ impl Inode {
         self.modified = at;
     }
 
+    /// Its part of the digest.
+    fn item(&self, number: u64) -> Digest {
+        Digest::of(Item::Inode, |out| {
+            [number, self.version, self.created, self.modified].into_iter().for_each(|field| out.u64(field));
+            out.bytes(&self.path);
+            match &self.body {
+                Body::File(_, contents) => contents.encode(out),
+                Body::Directory { listing } => out.u64(*listing),
+            }
+        })
+    }
+
     fn meta(&self, inode: u64) -> Meta {
         let flags = match self.body {
-            Body::File(_) => InodeFlags::NONE,
+            Body::File(..) => InodeFlags::NONE,
             Body::Directory { .. } => InodeFlags::DIR,
         };
         let Self { ref path, version, created, modified, .. } = *self;
@@ -112,12 +132,15 @@ pub(super) struct Namespace {
     next_inode: u64,
     /// The sum of all costs.
     data: u64,
+    /// That of all inodes.
+    digest: Digest,
 }
 
 impl Namespace {
     /// Nothing, not even a root.
     pub(super) fn empty(next_inode: u64) -> Self {
-        Self { inodes: OrdMap::new(), names: OrdMap::new(), children: OrdSet::new(), next_inode, data: 0 }
+        let (inodes, names, children) = (OrdMap::new(), OrdMap::new(), OrdSet::new());
+        Self { inodes, names, children, next_inode, data: 0, digest: Digest::default() }
     }
 
     /// A root without children. It has no dates before [`Self::begin`].
@@ -129,9 +152,7 @@ impl Namespace {
 
     /// Dates the root, when the cell begins its life.
     pub(super) fn begin(&mut self, at: u64) {
-        if let Some(root) = self.get_mut(ROOT_INODE) {
-            (root.created, root.modified) = (at, at);
-        }
+        self.change(ROOT_INODE, |root| (root.created, root.modified) = (at, at));
     }
 
     pub(super) const fn next_inode(&self) -> u64 {
@@ -144,6 +165,24 @@ impl Namespace {
 
     pub(super) fn len(&self) -> usize {
         self.inodes.len()
+    }
+
+    /// The part of all inodes in the digest.
+    pub(super) const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The same, worked out anew, contents and all.
+    pub(super) fn recomputed_digest(&self) -> Digest {
+        let mut digest = Digest::default();
+        for (number, inode) in self.from(0) {
+            let mut inode = inode.clone();
+            if let Body::File(data, _) = inode.body {
+                inode.body = Body::file(data);
+            }
+            digest.add(inode.item(number));
+        }
+        digest
     }
 
     pub(super) fn get(&self, inode: u64) -> Option<&Inode> {
@@ -184,17 +223,20 @@ impl Namespace {
 
     /// Replaces the contents of a file.
     pub(super) fn put(&mut self, inode: u64, data: &Arc<[u8]>, at: u64) {
-        let Some(file) = self.get_mut(inode) else { return };
-        let before = file.cost();
-        file.body = Body::File(data.clone());
-        file.touch(at);
-        let after = file.cost();
+        let costs = self.change(inode, |file| {
+            let before = file.cost();
+            file.body = Body::file(data.clone());
+            file.touch(at);
+            (before, file.cost())
+        });
+        let (before, after) = costs.unwrap_or_default();
         self.data = self.data.saturating_sub(before).saturating_add(after);
     }
 
     /// Removes a file or an empty directory; the directory that held it.
     pub(super) fn remove(&mut self, number: u64, at: u64) -> Option<u64> {
         let inode = self.inodes.remove(&number)?;
+        self.digest.remove(inode.item(number));
         let parent = self.lookup(path::parent(&inode.path))?;
         self.names.remove(&*inode.path);
         self.data = self.data.saturating_sub(inode.cost());
@@ -236,7 +278,7 @@ impl Namespace {
     pub(super) fn read(&self, number: u64) -> Result<File, Code> {
         let inode = self.get(number).ok_or(Code::InodeInval)?;
         let data = match &inode.body {
-            Body::File(data) => data.clone(),
+            Body::File(data, _) => data.clone(),
             Body::Directory { listing } => self.listing(number, *listing)?,
         };
         Ok(File { meta: inode.meta(number), data })
@@ -264,20 +306,25 @@ impl Namespace {
         self.children.range((directory, 0)..=(directory, u64::MAX)).map(|&(_, child)| child)
     }
 
-    fn get_mut(&mut self, inode: u64) -> Option<&mut Inode> {
-        self.inodes.get_mut(&inode).map(Arc::make_mut)
+    /// Changes an inode: the only way to do so.
+    fn change<T>(&mut self, number: u64, change: impl FnOnce(&mut Inode) -> T) -> Option<T> {
+        let inode = self.inodes.get_mut(&number).map(Arc::make_mut)?;
+        self.digest.remove(inode.item(number));
+        let changed = change(inode);
+        self.digest.add(inode.item(number));
+        Some(changed)
     }
 
     fn touch(&mut self, inode: u64, at: u64) {
-        if let Some(inode) = self.get_mut(inode) {
-            inode.touch(at);
-        }
+        self.change(inode, |inode| inode.touch(at));
     }
 
     fn list(&mut self, directory: u64, change: impl Fn(u64) -> u64) {
-        if let Some(Body::Directory { listing }) = self.get_mut(directory).map(|inode| &mut inode.body) {
-            *listing = change(*listing);
-        }
+        self.change(directory, |inode| {
+            if let Body::Directory { listing } = &mut inode.body {
+                *listing = change(*listing);
+            }
+        });
     }
 
     fn insert(&mut self, number: u64, inode: Inode) {
@@ -288,6 +335,7 @@ impl Namespace {
         }
         self.data = self.data.saturating_add(inode.cost());
         self.names.insert(inode.path.clone(), number);
+        self.digest.add(inode.item(number));
         self.inodes.insert(number, Arc::new(inode));
     }
 }

@@ -1,6 +1,7 @@
 //! Sessions, and the table of replies that makes every request take effect exactly once.
 
-use super::command::Settled;
+use super::command::{Settled, encode_user};
+use super::digest::{Digest, Item};
 use super::effects::Reply;
 use super::handle::Handle;
 use super::limits::{REPLIES_MAX, Usage};
@@ -140,9 +141,39 @@ impl Session {
         self.handles.get(at)
     }
 
-    pub(super) fn handle_mut(&mut self, fh: u64) -> Option<&mut Handle> {
-        let at = self.handles.binary_search_by_key(&fh, |handle| handle.fh).ok()?;
-        self.handles.get_mut(at)
+    /// What it has beside its handles and replies: the beginning of its encoding.
+    pub(super) fn encode(&self, sid: u64, out: &mut Writer) {
+        out.u64(sid);
+        encode_user(&self.user, out);
+        out.socket_addr(self.peer);
+        for field in [self.xid, self.order, self.last_order, self.next_fh] {
+            out.u64(field);
+        }
+        Terms::encode(self.terms, out);
+    }
+
+    /// The replies that it keeps: the end of its encoding.
+    pub(super) fn encode_replies(&self, out: &mut Writer) {
+        out.count(self.replies.len());
+        for &(xid, reply) in &self.replies {
+            out.u64(xid);
+            reply.encode(out);
+        }
+    }
+
+    /// Its part of the digest. Handles are items of their own.
+    fn item(&self, sid: u64) -> Digest {
+        Digest::of(Item::Session, |out| {
+            self.encode(sid, out);
+            self.encode_replies(out);
+        })
+    }
+
+    /// The part of a session with its handles in the digest.
+    fn items(&self, sid: u64) -> Digest {
+        let mut digest = self.item(sid);
+        self.handles.iter().for_each(|handle| digest.add(handle.item(sid)));
+        digest
     }
 
     /// Looks a request up by its id, and by its order: that only grows (modulo 2^64), so that a request that is not
@@ -157,11 +188,6 @@ impl Session {
         } else {
             Seen::No
         }
-    }
-
-    pub(super) fn record(&mut self, xid: u64, order: u64, reply: Reply) {
-        self.last_order = order;
-        push_small(&mut self.replies, (xid, reply));
     }
 }
 
@@ -182,6 +208,8 @@ pub(super) struct Sessions {
     usage: OrdMap<UserName, Usage>,
     /// The number of sessions and handles of all users.
     total: Usage,
+    /// That of all sessions and handles.
+    digest: Digest,
 }
 
 impl Sessions {
@@ -189,13 +217,48 @@ impl Sessions {
         self.map.get(&sid).map(Arc::as_ref)
     }
 
-    /// A session to change; its list of handles only through [`Self::open`], [`Self::close`] and [`Self::orphan`].
-    pub(super) fn get_mut(&mut self, sid: u64) -> Option<&mut Session> {
-        self.map.get_mut(&sid).map(Arc::make_mut)
+    /// Changes a session, but for its handles.
+    fn change<T>(&mut self, sid: u64, change: impl FnOnce(&mut Session) -> T) -> Option<T> {
+        let session = self.map.get_mut(&sid).map(Arc::make_mut)?;
+        self.digest.remove(session.item(sid));
+        let changed = change(session);
+        self.digest.add(session.item(sid));
+        Some(changed)
     }
 
-    pub(super) fn handle_mut(&mut self, owner: Owner) -> Option<&mut Handle> {
-        self.get_mut(owner.sid)?.handle_mut(owner.fh)
+    /// Changes a handle; its file only through [`Self::orphan`].
+    pub(super) fn change_handle<T>(
+        &mut self,
+        owner: Owner,
+        change: impl FnOnce(&mut Handle) -> T,
+    ) -> Option<T> {
+        let session = self.map.get_mut(&owner.sid).map(Arc::make_mut)?;
+        let at = session.handles.binary_search_by_key(&owner.fh, |handle| handle.fh).ok()?;
+        let handle = session.handles.get_mut(at)?;
+        self.digest.remove(handle.item(owner.sid));
+        let changed = change(handle);
+        self.digest.add(handle.item(owner.sid));
+        Some(changed)
+    }
+
+    /// Records the reply to a request that was executed.
+    pub(super) fn record(&mut self, sid: u64, xid: u64, order: u64, reply: Reply) {
+        self.change(sid, |session| {
+            session.last_order = order;
+            push_small(&mut session.replies, (xid, reply));
+        });
+    }
+
+    /// The part of all sessions and handles in the digest.
+    pub(super) const fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// The same, worked out anew.
+    pub(super) fn recomputed_digest(&self) -> Digest {
+        let mut digest = Digest::default();
+        self.from(0).for_each(|(sid, session)| digest.add(session.items(sid)));
+        digest
     }
 
     /// All sessions from `sid` on, in the order of their ids.
@@ -233,12 +296,14 @@ impl Sessions {
                 self.openers.insert((inode, sid, handle.fh));
             }
         }
+        self.digest.add(session.items(sid));
         self.map.insert(sid, Arc::new(session));
     }
 
     /// Removes a session with its handles.
     pub(super) fn remove(&mut self, sid: u64) -> Option<Arc<Session>> {
         let session = self.map.remove(&sid)?;
+        self.digest.remove(session.items(sid));
         for handle in &session.handles {
             if let Some(inode) = handle.inode {
                 self.openers.remove(&(inode, sid, handle.fh));
@@ -253,13 +318,16 @@ impl Sessions {
 
     /// Adds a handle to a session; its number.
     pub(super) fn open(&mut self, sid: u64, inode: u64, mode: OpenMode, events: EventMask) -> Option<u64> {
-        let session = self.get_mut(sid)?;
-        let fh = session.next_fh;
-        session.next_fh = fh.saturating_add(1);
-        let pending = Vec::new();
-        let handle = Handle { fh, inode: Some(inode), ticket: None, mode, events, pending, serial: 0 };
-        push_small(&mut session.handles, handle);
-        let user = session.user;
+        let (fh, user, item) = self.change(sid, |session| {
+            let fh = session.next_fh;
+            session.next_fh = fh.saturating_add(1);
+            let pending = Vec::new();
+            let handle = Handle { fh, inode: Some(inode), ticket: None, mode, events, pending, serial: 0 };
+            let item = handle.item(sid);
+            push_small(&mut session.handles, handle);
+            (fh, session.user, item)
+        })?;
+        self.digest.add(item);
         self.openers.insert((inode, sid, fh));
         self.count(&user, |usage| usage.handles = usage.handles.saturating_add(1));
         Some(fh)
@@ -267,9 +335,10 @@ impl Sessions {
 
     /// Removes a handle.
     pub(super) fn close(&mut self, owner: Owner) -> Option<Handle> {
-        let session = self.get_mut(owner.sid)?;
+        let session = self.map.get_mut(&owner.sid).map(Arc::make_mut)?;
         let at = session.handles.binary_search_by_key(&owner.fh, |handle| handle.fh).ok()?;
         let handle = session.handles.remove(at);
+        self.digest.remove(handle.item(owner.sid));
         let user = session.user;
         if let Some(inode) = handle.inode {
             self.openers.remove(&(inode, owner.sid, owner.fh));
@@ -280,12 +349,12 @@ impl Sessions {
 
     /// Takes the file away from a handle, which stays without one.
     pub(super) fn orphan(&mut self, owner: Owner) {
-        let inode = self.handle_mut(owner).and_then(|handle| {
+        let inode = self.change_handle(owner, |handle| {
             handle.ticket = None;
             handle.pending = Vec::new();
             handle.inode.take()
         });
-        if let Some(inode) = inode {
+        if let Some(inode) = inode.flatten() {
             self.openers.remove(&(inode, owner.sid, owner.fh));
         }
     }
@@ -293,22 +362,26 @@ impl Sessions {
     /// Forgets what the client has acknowledged. Who has an event has those of its handle before it, as they are told in
     /// order; what was never told cannot be acknowledged.
     pub(super) fn settle(&mut self, sid: u64, settled: &Settled) {
-        let Some(session) = self.get_mut(sid) else { return };
-        session.replies.retain(|(xid, _)| !settled.replies.contains(xid));
-        if session.replies.is_empty() {
-            session.replies = Vec::new();
-        }
-        let mut done = Vec::new();
-        for &(fh, serial) in &settled.events {
-            if let Some(handle) = session.handle_mut(fh).filter(|handle| serial <= handle.serial) {
-                handle.keep_pending(|pending| pending.serial > serial);
-                if handle.inode.is_none() && handle.pending.is_empty() {
-                    done.push(Owner { sid, fh });
+        if !settled.replies.is_empty() {
+            self.change(sid, |session| {
+                session.replies.retain(|(xid, _)| !settled.replies.contains(xid));
+                if session.replies.is_empty() {
+                    session.replies = Vec::new();
                 }
-            }
+            });
         }
-        for owner in done {
-            self.close(owner);
+        for &(fh, serial) in &settled.events {
+            let owner = Owner { sid, fh };
+            let is_done = self.change_handle(owner, |handle| {
+                let is_told = serial <= handle.serial;
+                if is_told {
+                    handle.keep_pending(|pending| pending.serial > serial);
+                }
+                is_told && handle.inode.is_none() && handle.pending.is_empty()
+            });
+            if is_done == Some(true) {
+                self.close(owner);
+            }
         }
     }
 

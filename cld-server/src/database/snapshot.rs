@@ -3,10 +3,11 @@
 //! A snapshot is the cell's version (32 bits) and records, each behind its length (32 bits): the header, the inodes in the
 //! order of their numbers (so that a directory precedes its children), the sessions in the order of their ids, the end.
 //! Only what cannot be derived is stored; indexes, sums, children and the holders of locks are worked out again, so
-//! that they cannot contradict the rest.
+//! that they cannot contradict the rest. The end says what digest the state has, and what is decoded must have it.
 
 use super::Database;
-use super::command::{decode_user, encode_user};
+use super::command::decode_user;
+use super::digest::Digest;
 use super::effects::Reply;
 use super::handle::{Handle, Pending};
 use super::limits::{HANDLES_MAX, Limits, REPLIES_MAX};
@@ -142,6 +143,7 @@ impl Iterator for Snapshot {
                 out.u8(END);
                 out.count(database.namespace.len());
                 out.u64(database.sessions.total().sessions);
+                database.digest().encode(out);
             });
             self.next = Next::Nothing;
             return Some(out.into_vec());
@@ -184,7 +186,7 @@ fn next_record<'a>(
     }
 }
 
-fn encode_header(database: &Database, out: &mut Writer) {
+pub(super) fn encode_header(database: &Database, out: &mut Writer) {
     out.u8(HEADER);
     out.u64(database.epoch);
     database.limits.encode(out);
@@ -209,7 +211,7 @@ fn encode_inode(number: u64, inode: &Inode, lock_generation: u64, out: &mut Writ
     out.bytes(&inode.path);
     match &inode.body {
         Body::Directory { .. } => out.bool(true),
-        Body::File(data) => {
+        Body::File(data, _) => {
             out.bool(false);
             out.bytes(data);
         }
@@ -223,7 +225,7 @@ fn decode_inode(mut fields: Reader<'_>, database: &mut Database) -> Result<(), S
     let path = fields.bytes(MAX_PATH)?.into();
     let body = match fields.bool()? {
         true => Body::Directory { listing: 0 },
-        false => Body::File(fields.bytes(MAX_PAYLOAD)?.into()),
+        false => Body::file(fields.bytes(MAX_PAYLOAD)?.into()),
     };
     fields.finish()?;
     let inode = Inode { path, version, created, modified, body };
@@ -235,22 +237,12 @@ fn decode_inode(mut fields: Reader<'_>, database: &mut Database) -> Result<(), S
 
 fn encode_session(sid: u64, session: &Session, locks: &Locks, out: &mut Writer) {
     out.u8(SESSION);
-    out.u64(sid);
-    encode_user(&session.user, out);
-    out.socket_addr(session.peer);
-    for field in [session.xid, session.order, session.last_order, session.next_fh] {
-        out.u64(field);
-    }
-    Terms::encode(session.terms, out);
+    session.encode(sid, out);
     out.count(session.handles.len());
     for handle in &session.handles {
         encode_handle(handle, locks, out);
     }
-    out.count(session.replies.len());
-    for &(xid, reply) in &session.replies {
-        out.u64(xid);
-        reply.encode(out);
-    }
+    session.encode_replies(out);
 }
 
 /// The shortest that a handle, a pending event and a reply can be.
@@ -302,16 +294,7 @@ const SHARED_CLAIM: u8 = 2;
 const EXCLUSIVE_CLAIM: u8 = 3;
 
 fn encode_handle(handle: &Handle, locks: &Locks, out: &mut Writer) {
-    out.u64(handle.fh);
-    out.u32(handle.mode.0);
-    out.u32(handle.events.0);
-    out.u64(handle.serial);
-    out.count(handle.pending.len());
-    for pending in &handle.pending {
-        out.u32(pending.event.0);
-        out.u64(pending.version);
-        out.u64(pending.serial);
-    }
+    handle.encode(out);
     let Some(inode) = handle.inode else { return out.u8(NO_FILE) };
     match handle.ticket.and_then(|ticket| Some((ticket, locks.claim(inode, ticket)?))) {
         None => {
@@ -370,6 +353,7 @@ fn decode_pending(fields: &mut Reader<'_>) -> Result<Vec<Pending>, CodecError> {
 fn finish(mut fields: Reader<'_>, database: &mut Database) -> Result<(), SnapshotError> {
     let inodes = usize::try_from(fields.u32()?).unwrap_or(usize::MAX);
     let sessions = fields.u64()?;
+    let digest = Digest::decode(&mut fields)?;
     fields.finish()?;
     let wrong = |kind, id, problem| SnapshotError::Inconsistent { kind, id, problem };
     if inodes != database.namespace.len() || inodes == 0 {
@@ -379,5 +363,8 @@ fn finish(mut fields: Reader<'_>, database: &mut Database) -> Result<(), Snapsho
         return Err(wrong("end", sessions, "not as many sessions as it says"));
     }
     database.locks.restore_holders();
+    if database.digest() != digest {
+        return Err(wrong("end", 0, "the state has not the digest that it had when it was written"));
+    }
     Ok(())
 }

@@ -281,7 +281,10 @@ impl Endpoint {
             self.with(now, database, notice.sid, |session, cx| session.notified(cx, notice));
         }
         match action {
-            Action::BeginEpoch | Action::SetLimits(_) | Action::RaiseVersion { .. } => {}
+            Action::BeginEpoch
+            | Action::SetLimits(_)
+            | Action::RaiseVersion { .. }
+            | Action::CompareDigests => {}
             Action::OpenSession { sid, user, xid, .. } => {
                 self.note_limit(now, effects, user);
                 let refused = self.with(now, database, *sid, |session, cx| {

@@ -32,6 +32,7 @@ pub(super) struct DiskThreads {
 enum LogJob {
     Append { ticket: u64, write: LogWrite },
     RecordSnapshot { record: SnapshotRecord, trim_through: u64 },
+    MarkDiverged { why: String },
 }
 
 /// What became of one or several jobs.
@@ -76,6 +77,7 @@ impl DiskThreads {
             DiskJob::RecordSnapshot { record, trim_through } => {
                 self.log.try_send(LogJob::RecordSnapshot { record, trim_through }).is_ok()
             }
+            DiskJob::MarkDiverged { why } => self.log.try_send(LogJob::MarkDiverged { why }).is_ok(),
             job => self.snapshots.try_send(job).is_ok(),
         };
         // A thread that takes none has failed, and its failure is among the finished.
@@ -128,6 +130,7 @@ impl LogThread {
                         finished
                     }
                     LogJob::RecordSnapshot { record, trim_through } => self.record(&record, trim_through),
+                    LogJob::MarkDiverged { why } => self.mark(&why),
                 };
                 let goes_on = !matches!(finished.done, DiskDone::Failed { .. });
                 if !self.report.send(finished) || !goes_on {
@@ -152,7 +155,7 @@ impl LogThread {
                     last = ticket;
                     writes.push(write);
                 }
-                job @ LogJob::RecordSnapshot { .. } => {
+                job @ (LogJob::RecordSnapshot { .. } | LogJob::MarkDiverged { .. }) => {
                     other = Some(job);
                     break;
                 }
@@ -174,6 +177,16 @@ impl LogThread {
                 DiskDone::SnapshotRecorded { record: record.clone(), trim_through }
             }
             Err(error) => failed(error),
+        };
+        Finished { done, jobs: 1 }
+    }
+
+    fn mark(&self, why: &str) -> Finished {
+        let done = match self.store.mark_diverged(&why) {
+            Ok(()) => DiskDone::MarkedDiverged,
+            Err(error) => {
+                failed(format_args!("{why}. The data could not be marked: {error}; remove it by hand"))
+            }
         };
         Finished { done, jobs: 1 }
     }

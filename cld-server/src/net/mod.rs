@@ -50,4 +50,7 @@ pub(crate) enum ServeError {
     /// The node cannot go on: the disk failed, or what is on it makes no sense.
     #[error("the server stops: {0}")]
     Fatal(String),
+    /// The state here is not that of a majority of the servers. The data is marked, and not used again.
+    #[error("the server stops for good: {0}")]
+    Diverged(String),
 }

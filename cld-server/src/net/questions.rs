@@ -135,6 +135,7 @@ impl Questions {
         let me = self.identity.node.get();
         let members = node.members();
         let role = match status.replica.role {
+            _ if status.diverged => Role::Diverged,
             _ if status.serves => Role::Master,
             _ if members.removed.contains(&me) => Role::Removed,
             _ if !members.contains(me) => Role::Waiting,
@@ -145,6 +146,9 @@ impl Questions {
         let links = peers.map(Peers::status).unwrap_or_default();
         let member = |(&id, member): (&u64, &crate::storage::Member)| {
             let link = links.iter().find(|link| link.peer == id);
+            let diverged = status.others_diverged.contains(&id).then(|| {
+                "its state is wrong; remove it, and add it again with an empty data directory".to_owned()
+            });
             let known = status.replica.members.iter().find(|known| known.node == id);
             Member {
                 server: name_of(id),
@@ -155,7 +159,7 @@ impl Questions {
                 linked: link.map(|link| link.version.is_some()),
                 links: link.map(|link| link.links),
                 can_apply: if id == me { Some(node.offer().can) } else { status.versions.get(&id).copied() },
-                trouble: link.and_then(|link| link.trouble.clone()),
+                trouble: diverged.or_else(|| link.and_then(|link| link.trouble.clone())),
                 alive: known.map(|known| known.alive),
                 lag: known.map(|known| known.lag),
                 snapshot: known.map(|known| known.snapshot),
@@ -187,6 +191,8 @@ impl Questions {
                 last: replica.last_index,
                 commit: replica.commit,
                 applied: replica.applied,
+                digest: status.digest.to_string(),
+                confirmed: status.confirmed,
                 snapshot: status.snapshot,
             },
             disk: None,

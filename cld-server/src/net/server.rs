@@ -153,7 +153,9 @@ impl Task {
         self.drain(clock());
         loop {
             if let Some(what) = self.node.fatal() {
-                return Err(ServeError::Fatal(what.to_owned()));
+                let what = what.to_owned();
+                let diverged = self.node.has_diverged();
+                return Err(if diverged { ServeError::Diverged(what) } else { ServeError::Fatal(what) });
             }
             if let Some(end_by) = self.end_by
                 && (self.node.is_idle() || now() >= end_by)
@@ -331,6 +333,8 @@ impl Task {
             last_index = status.replica.last_index,
             commit = status.replica.commit,
             applied = status.replica.applied,
+            digest = %status.digest,
+            confirmed = status.confirmed,
             snapshot = status.snapshot,
             limits = ?counters.limits,
             "STAT",

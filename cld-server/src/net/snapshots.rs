@@ -26,8 +26,14 @@ impl SnapshotThread {
     /// Does one job.
     pub(super) fn perform(&mut self, job: DiskJob) -> DiskDone {
         match job {
-            DiskJob::Append { .. } | DiskJob::RecordSnapshot { .. } => {
+            DiskJob::Append { .. } | DiskJob::RecordSnapshot { .. } | DiskJob::MarkDiverged { .. } => {
                 failed("a job of the log came to the snapshots")
+            }
+            DiskJob::Snapshot { database, .. } if database.recomputed_digest() != database.digest() => {
+                failed(
+                    "the state in memory is not what was applied: its memory was spoiled, or the program is wrong. The log on \
+                 the disk is as it was; test the machine's memory, then start the server again",
+                )
             }
             DiskJob::Snapshot { point, database } => match self.write(point, &database) {
                 Ok(record) => DiskDone::SnapshotWritten { record },

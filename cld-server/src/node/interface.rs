@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use cldc_core::time::Instant;
 
-use crate::database::{Database, Limits, Totals};
+use crate::database::{Database, Digest, Limits, Totals};
 use crate::endpoint::{Counters, QueueLimits, SocketId, Timing};
 use crate::replica;
 use crate::storage::{Configuration, Identity, LogImage, LogWrite, SnapshotPoint, SnapshotRecord};
@@ -94,6 +94,11 @@ pub enum DiskJob {
         /// The last entry to be trimmed.
         trim_through: u64,
     },
+    /// Mark the data, so that it is not used again ([`Store::mark_diverged`](crate::storage::Store::mark_diverged)).
+    MarkDiverged {
+        /// Why, for the operator.
+        why: String,
+    },
     /// Read a part of a recorded snapshot's file ([`Snapshots::source`](crate::storage::Snapshots::source)), to be sent to
     /// another server. The file stays open for the transfer: a newer snapshot may take its place meanwhile.
     ReadSnapshot {
@@ -158,6 +163,8 @@ pub enum DiskDone {
         /// The last entry trimmed.
         trim_through: u64,
     },
+    /// The data is marked.
+    MarkedDiverged,
     /// A part of a snapshot was read, or why not.
     SnapshotRead {
         /// The transfer.
@@ -225,6 +232,15 @@ pub struct Status {
     pub endpoint: Counters,
     /// Datagrams that came while the server could not serve, and found no room.
     pub lost: u64,
+    /// The checksum of the state as of the last entry applied.
+    pub digest: Digest,
+    /// The last entry behind which a majority of the voters was found to have the same state as this server; none yet in
+    /// the life of this process, or in a cell of one.
+    pub confirmed: Option<u64>,
+    /// Whether the state here was found to be not that of a majority: the server is about to stop.
+    pub diverged: bool,
+    /// The other servers whose state was found to be another than that of the majority with this server.
+    pub others_diverged: Vec<u64>,
     /// The index of the last snapshot taken since the start.
     pub snapshot: Option<u64>,
     /// The version of the cell.

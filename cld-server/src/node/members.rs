@@ -60,6 +60,7 @@ impl<E: Engine> Node<E> {
     /// Takes note of who the members are.
     pub(super) fn members_changed(&mut self, configuration: Configuration) {
         self.members = configuration.clone();
+        self.comparisons.members_changed(&configuration);
         let clients: Vec<_> =
             self.members.members.values().filter_map(|member| member.addresses.client).collect();
         // Those of the settings stay if the cell knows none.

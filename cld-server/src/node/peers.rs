@@ -44,6 +44,7 @@ impl<E: Engine> Node<E> {
                 self.tell(clock, told);
             }
             Frame::Relay(relay) => self.handle_relay(clock, from, relay),
+            Frame::Digest(report) => self.handle_digest(clock, from, report),
         }
         self.advance(clock);
     }

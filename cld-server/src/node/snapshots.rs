@@ -18,11 +18,13 @@ pub(super) struct Snapshots {
     /// The index of the last one, or of the state at the start: there is none to be taken at the same.
     at: u64,
     last: Option<u64>,
+    /// A state that a majority was found to have, when it was time for a snapshot.
+    confirmed: Option<(SnapshotPoint, Box<Database>)>,
 }
 
 impl Snapshots {
     pub(super) const fn new(policy: SnapshotPolicy, at: u64) -> Self {
-        Self { policy, entries: 0, bytes: 0, busy: false, wanted: false, at, last: None }
+        Self { policy, entries: 0, bytes: 0, busy: false, wanted: false, at, last: None, confirmed: None }
     }
 
     /// An entry of `len` bytes was applied.
@@ -37,22 +39,44 @@ impl Snapshots {
     }
 
     /// The state is that of another server's snapshot.
-    pub(super) const fn restored(&mut self, at: u64) {
-        (self.entries, self.bytes, self.at) = (0, 0, at);
+    pub(super) fn restored(&mut self, at: u64) {
+        (self.entries, self.bytes, self.at, self.confirmed) = (0, 0, at, None);
     }
 
-    /// Begins a snapshot if it is time. All that the engine gave out must be applied.
-    pub(super) fn begin(&mut self, engine: &impl Engine, database: &Database) -> Option<DiskJob> {
+    /// Whether it is time for a snapshot.
+    pub(super) const fn is_due(&self) -> bool {
         let due = self.entries >= self.policy.entries || self.bytes >= self.policy.bytes;
-        if self.busy || !(self.wanted || (due && self.entries > 0)) {
+        !self.busy && (self.wanted || (due && self.entries > 0))
+    }
+
+    /// A majority of the servers has this state.
+    pub(super) fn confirmed(&mut self, point: SnapshotPoint, state: Box<Database>) {
+        if self.is_due() {
+            self.confirmed = Some((point, state));
+        }
+    }
+
+    /// Begins a snapshot if it is time: of the state that was confirmed, if states are `compared`, or of that of now. All
+    /// that the engine gave out must be applied.
+    pub(super) fn begin(
+        &mut self,
+        engine: &impl Engine,
+        database: &Database,
+        compared: bool,
+    ) -> Option<DiskJob> {
+        if !self.is_due() {
             return None;
         }
-        let point = engine.snapshot_point();
+        let (point, database) = if compared {
+            self.confirmed.take()?
+        } else {
+            (engine.snapshot_point(), Box::new(database.clone()))
+        };
         if point.at.index <= self.at {
             return None;
         }
         (self.entries, self.bytes, self.busy, self.wanted, self.at) = (0, 0, true, false, point.at.index);
-        Some(DiskJob::Snapshot { point, database: Box::new(database.clone()) })
+        Some(DiskJob::Snapshot { point, database })
     }
 
     /// The snapshot is durable and recorded.

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 
 use crate::codec::{CodecError, Reader, Writer};
+use crate::database::Digest;
 use crate::endpoint::SocketId;
 use crate::storage::MAX_ENTRY_SIZE;
 
@@ -33,6 +34,19 @@ pub enum Frame {
     Snapshot(SnapshotFrame),
     /// A datagram of a client that a follower passes on.
     Relay(Relay),
+    /// The checksum of the sender's state.
+    Digest(DigestReport),
+}
+
+/// What checksum a server's state has behind an entry of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DigestReport {
+    /// The [`DIGEST_VERSION`](crate::database::DIGEST_VERSION) of the sender. One of another version says nothing.
+    pub version: u8,
+    /// The entry.
+    pub index: u64,
+    /// The checksum.
+    pub digest: Digest,
 }
 
 /// A step of sending a snapshot. The sender numbers its transfers; [`super::transfer`] says what comes when.
@@ -135,6 +149,7 @@ pub enum RelayWay {
 const MESSAGE_FORMAT: u8 = 1;
 const SNAPSHOT_FORMAT: u8 = 1;
 const RELAY_FORMAT: u8 = 1;
+const DIGEST_FORMAT: u8 = 1;
 
 impl Frame {
     /// The frame's bytes. What is over its limit is written all the same, and refused by the reader.
@@ -160,6 +175,12 @@ impl Frame {
                 out.u16(relay.socket.0);
                 out.raw(&relay.datagram);
             }
+            Self::Digest(DigestReport { version, index, digest }) => {
+                out.raw(&[b'D', DIGEST_FORMAT]);
+                out.u8(*version);
+                out.u64(*index);
+                digest.encode(&mut out);
+            }
         }
         out.into_vec()
     }
@@ -173,7 +194,7 @@ impl Frame {
             Self::Message(bytes) => (bytes.len(), MAX_MESSAGE),
             Self::Snapshot(SnapshotFrame::Begin { point, .. }) => (point.len(), MAX_POINT),
             Self::Snapshot(SnapshotFrame::Chunk { bytes, .. }) => (bytes.len(), MAX_CHUNK),
-            Self::Snapshot(_) => (0, 0),
+            Self::Snapshot(_) | Self::Digest(_) => (0, 0),
             Self::Relay(relay) => (relay.datagram.len(), MAX_DATAGRAM),
         };
         if length > limit { Err(CodecError::TooLong { length, limit }) } else { Ok(()) }
@@ -204,6 +225,12 @@ impl Frame {
                 };
                 let (client, socket) = (from.socket_addr()?, SocketId(from.u16()?));
                 Ok(Self::Relay(Relay { way, client, socket, datagram: rest(from, MAX_DATAGRAM)? }))
+            }
+            b'D' => {
+                known("digest frame", format, DIGEST_FORMAT)?;
+                let (version, index, digest) = (from.u8()?, from.u64()?, Digest::decode(&mut from)?);
+                from.finish()?;
+                Ok(Self::Digest(DigestReport { version, index, digest }))
             }
             other => Err(CodecError::Invalid { what: "kind of frame", value: other.into() }),
         }

@@ -352,6 +352,7 @@ fn cost(frame: &Frame) -> u32 {
         Frame::Relay(relay) => relay.datagram.len(),
         Frame::Snapshot(super::frame::SnapshotFrame::Chunk { bytes, .. }) => bytes.len(),
         Frame::Snapshot(_) => super::frame::MAX_POINT,
+        Frame::Digest(_) => 0,
     };
     u32::try_from(bytes + OVERHEAD).unwrap_or(BUDGET).min(BUDGET)
 }

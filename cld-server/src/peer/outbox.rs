@@ -78,7 +78,7 @@ impl Outbox {
     pub(super) fn push(&mut self, frame: &Frame) -> Result<u64, Full> {
         let [answers, messages, relays, chunks] = &mut self.lanes;
         let lane = match frame {
-            Frame::Message(_) => messages,
+            Frame::Message(_) | Frame::Digest(_) => messages,
             Frame::Relay(_) => relays,
             Frame::Snapshot(
                 SnapshotFrame::Ack { .. } | SnapshotFrame::Accepted { .. } | SnapshotFrame::Refused { .. },

@@ -10,6 +10,7 @@
 //! | `snapshot-<index>` | the database as of that log index ([`snapshot`]) |
 //! | `snapshot-<index>.received` | one that came from another server, until the log begins with it |
 //! | `*.tmp` of these | unfinished; removed at open |
+//! | `DIVERGED` | only if the server's state was found wrong: why. Data with it is refused ([`mark`]) |
 //!
 //! [`Store::open`] is the way in. What it returns was verified whole: every record of the log and every byte of the
 //! snapshot. The disk itself is behind [`Disk`], so tests run the real code on a disk that tears and loses writes.
@@ -17,6 +18,7 @@
 mod configuration;
 mod disk;
 mod log;
+mod mark;
 mod open;
 mod record;
 mod recover;
@@ -32,6 +34,7 @@ pub use log::{
     EntryKind, HardState, Identity, LogEntry, LogError, LogImage, LogPosition, LogStore, LogWrite,
     MAX_ENTRY_SIZE, SnapshotFile, SnapshotPoint, SnapshotRecord,
 };
+pub use mark::{DIVERGED, read_mark};
 pub use open::{OpenError, OpenMode};
 pub use recover::Recovered;
 pub use restore::{Restoration, Unfinished};

@@ -64,6 +64,14 @@ pub enum OpenError {
         /// The data directory.
         directory: PathBuf,
     },
+    /// The state here was found to differ from that of the other servers.
+    #[error("{why}. {} says so: the data is not used again", file.display())]
+    Diverged {
+        /// The mark's file.
+        file: PathBuf,
+        /// What was found, and what to do.
+        why: String,
+    },
     /// The directory is not ours.
     #[error("{} is not a file of a data directory, and there is no log; give the server an empty directory", file.display())]
     Foreign {

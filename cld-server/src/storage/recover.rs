@@ -10,6 +10,7 @@ use redb::{Database, ReadTransaction, ReadableDatabase, ReadableTable};
 use super::configuration::{Addresses, Configuration};
 use super::disk::{Disk, OsDisk};
 use super::log::{HardState, Identity, LogEntry, LogImage, LogPosition, SnapshotPoint};
+use super::mark::refuse_marked;
 use super::open::{DirectoryLock, LOCK_NAME, OpenError, OpenMode};
 use super::record::{Decoder, Encoder, unseal};
 use super::restore::RESTORING;
@@ -86,6 +87,7 @@ impl Store {
             }
         }
         let names = disk.list().map_err(|source| fail("", source))?;
+        refuse_marked(disk.as_ref(), &names)?;
 
         let path = location.join(LOG_NAME);
         let file = disk.open(LOG_NAME).map_err(|source| fail(LOG_NAME, source))?;

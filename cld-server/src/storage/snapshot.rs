@@ -89,6 +89,11 @@ impl Snapshots {
         Self { disk, cell }
     }
 
+    /// The disk that they are on.
+    pub(super) fn disk(&self) -> &dyn Disk {
+        self.disk.as_ref()
+    }
+
     /// Begins a snapshot file for this point. Until [`SnapshotWriter::finish`] it has a temporary name, and dropping
     /// the writer removes it.
     ///

@@ -15,6 +15,8 @@ const ALL: Versions = Versions { lowest: 1, highest: u32::MAX };
 #[derive(Debug)]
 pub(crate) struct Disk {
     pub(crate) image: LogImage,
+    /// Why the data is not to be used again.
+    pub(crate) mark: Option<String>,
     files: BTreeMap<u64, Vec<u8>>,
     received: BTreeMap<u64, Vec<u8>>,
     /// Open files of transfers, and the copy that is being written: both are lost at a crash.
@@ -39,7 +41,7 @@ impl Disk {
 
     fn of(image: LogImage) -> Self {
         let (files, received, sources) = Default::default();
-        Self { image, files, received, sources, copy: None }
+        Self { image, mark: None, files, received, sources, copy: None }
     }
 
     /// The state at the log's base.
@@ -82,6 +84,10 @@ impl Disk {
                     self.files.retain(|&index, _| index >= record.point.at.index);
                 }
                 DiskDone::SnapshotRecorded { record, trim_through }
+            }
+            DiskJob::MarkDiverged { why } => {
+                self.mark = Some(why);
+                DiskDone::MarkedDiverged
             }
             DiskJob::ReadSnapshot { transfer, index, offset, length } => {
                 if let (None, Some(file)) = (self.sources.get(&transfer), self.files.get(&index)) {

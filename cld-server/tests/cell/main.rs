@@ -5,6 +5,8 @@ mod client;
 #[cfg(test)]
 mod clients;
 #[cfg(test)]
+mod digests;
+#[cfg(test)]
 mod disk;
 #[cfg(test)]
 mod faults;

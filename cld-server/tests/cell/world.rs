@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 
+use cld_server::database::Database;
 use cld_server::endpoint::SocketId;
 use cld_server::keys::Keys;
 use cld_server::node::{Clock, DiskJob, Event, Node, NodeConfig, Start};
@@ -48,6 +49,8 @@ pub(crate) struct Server {
     pub(crate) paused: u64,
     boots: u8,
     pub(crate) events: Vec<Event>,
+    /// Why it stopped for good, as its state was wrong.
+    pub(crate) stopped: Option<String>,
 }
 
 enum Flight {
@@ -139,6 +142,7 @@ impl World {
             paused: 0,
             boots: 0,
             events: Vec::new(),
+            stopped: None,
         };
         self.servers.insert(id, server);
         self.start(id);
@@ -221,32 +225,39 @@ impl World {
         }
     }
 
-    /// Starts a server from what its disk holds.
+    /// Starts a server from what its disk holds. Data that is marked is refused.
     pub(crate) fn start(&mut self, id: u64) {
-        self.try_start(id).unwrap();
+        self.start_changed(id, |_| {});
+    }
+
+    /// The same, with a change of its state that no other server makes.
+    pub(crate) fn start_changed(&mut self, id: u64, change: impl FnOnce(&mut Database)) {
+        self.try_start(id, change).unwrap();
     }
 
     /// Starts another program on a server's disk: one that can apply these versions of the cell.
     pub(crate) fn change_program(&mut self, id: u64, lowest: u32, highest: u32) -> Result<(), StartError> {
         self.crash(id);
         self.server(id).can = Versions { lowest, highest };
-        self.try_start(id)
+        self.try_start(id, |_| {})
     }
 
-    pub(crate) fn try_start(&mut self, id: u64) -> Result<(), StartError> {
+    fn try_start(&mut self, id: u64, change: impl FnOnce(&mut Database)) -> Result<(), StartError> {
         let (now, mut config) = (self.now, self.config.clone());
         let seed = self.rng.next_u64();
         let server = self.server(id);
-        if server.node.is_some() {
+        if server.node.is_some() || server.disk.mark.is_some() {
             return Ok(());
         }
+        let mut database = server.disk.database();
+        change(&mut database);
         server.boots += 1;
         config.seed = [server.boots; 32];
         config.seed[..8].copy_from_slice(&seed.to_be_bytes());
         config.sockets = vec![(SOCKET, server_addr(id))];
         config.versions = server.can;
         let identity = Identity { node: NonZeroU64::new(id).unwrap(), cell: 1 };
-        let start = Start { identity, log: server.disk.image.clone(), database: server.disk.database() };
+        let start = Start { identity, log: server.disk.image.clone(), database };
         server.node = Some(Node::new(config, Keys::UserAsKey, start, server.clock(now))?);
         self.drain(id);
         for other in self.ids() {
@@ -419,6 +430,12 @@ impl World {
         let ready = self.now + self.disk_latency;
         let server = self.server(id);
         let Some(node) = server.node.as_mut() else { return };
+        if node.has_diverged()
+            && let Some(why) = node.fatal().map(str::to_owned)
+        {
+            server.stopped = Some(why);
+            return self.crash(id);
+        }
         assert_eq!(node.fatal(), None);
         let mut datagrams = Vec::new();
         let mut buffer = [0; MAX_PACKET];

@@ -6,8 +6,9 @@ use super::Session;
 use crate::lease::Terms;
 use crate::link::Pacing;
 use crate::time::Duration;
+use crate::wire::Key;
 use crate::wire::extended::{Features, MAX_ADDRESSES};
-use crate::wire::limits::MAX_PATH;
+use crate::wire::limits::{MAX_KEY, MAX_PATH, MAX_USER};
 use crate::wire::xdr::pad;
 
 /// How many server addresses a session knows at most.
@@ -52,6 +53,39 @@ impl<'a> Config<'a> {
             extended: true,
             patience: Duration::from_secs(2),
         }
+    }
+}
+
+/// A configuration that a session can be made of.
+#[derive(Debug)]
+pub struct Checked<'a> {
+    pub(super) config: &'a Config<'a>,
+    pub(super) user: heapless::Vec<u8, MAX_USER>,
+    pub(super) key: Key,
+    pub(super) servers: heapless::Vec<SocketAddr, MAX_SERVERS>,
+    /// The first of them.
+    pub(super) server: SocketAddr,
+}
+
+impl<'a> Checked<'a> {
+    /// Checks a configuration.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn new(config: &'a Config<'a>) -> Result<Self, ConfigError> {
+        if config.user.is_empty() {
+            return Err(ConfigError::User);
+        }
+        if config.key.len() > MAX_KEY {
+            return Err(ConfigError::Key);
+        }
+        Ok(Self {
+            config,
+            user: heapless::Vec::from_slice(config.user).map_err(|_| ConfigError::User)?,
+            key: Key::new(config.key).map_err(|_| ConfigError::Key)?,
+            servers: heapless::Vec::from_slice(config.servers).map_err(|_| ConfigError::Servers)?,
+            server: *config.servers.first().ok_or(ConfigError::Servers)?,
+        })
     }
 }
 

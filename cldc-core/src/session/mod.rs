@@ -15,11 +15,12 @@ mod keep_alive;
 mod negotiate;
 mod resume;
 
+use core::mem::MaybeUninit;
 use core::net::SocketAddr;
 use core::ops::Range;
 
 pub use config::{
-    Config, ConfigError, FullSession, MAX_SERVERS, PLAIN_TERMS, SmallSession, rx_bytes, tx_bytes,
+    Checked, Config, ConfigError, FullSession, MAX_SERVERS, PLAIN_TERMS, SmallSession, rx_bytes, tx_bytes,
 };
 pub use event::{CallError, End, Event, Handle, Outcome, Rejected, RequestId};
 pub use handles::LockState;
@@ -36,7 +37,7 @@ use crate::link::{Early, Outgoing, Receiver, Sender};
 use crate::rng::Rng;
 use crate::time::{Duration, Instant};
 use crate::wire::extended::Features;
-use crate::wire::limits::{MAX_KEY, MAX_PACKET, MAX_USER, PIECE};
+use crate::wire::limits::{MAX_PACKET, MAX_USER, PIECE};
 use crate::wire::{Key, Op, Part, Request, Rider, Seal};
 
 /// Room for one datagram to be sent.
@@ -172,20 +173,33 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             );
             assert!(RX >= resumed_bytes(HANDLES), "a session must hold the answer to RESUME");
         }
-        if config.user.is_empty() || config.user.len() > MAX_USER {
-            return Err(ConfigError::User);
-        }
-        if config.key.len() > MAX_KEY {
-            return Err(ConfigError::Key);
-        }
-        let Some(&server) = config.servers.first() else { return Err(ConfigError::Servers) };
-        let mut session = Self {
-            user: heapless::Vec::from_slice(config.user).map_err(|_| ConfigError::User)?,
-            key: Key::new(config.key).map_err(|_| ConfigError::Key)?,
+        let mut session = Self::idle(&Checked::new(config)?, now);
+        session.connect();
+        Ok(session)
+    }
+
+    /// As [`new`](Self::new), in memory of the caller's, for those whose stack has no room for a session.
+    pub fn start_in<'m>(
+        place: &'m mut MaybeUninit<Self>,
+        checked: &Checked<'_>,
+        now: Instant,
+    ) -> &'m mut Self {
+        let session = place.write(Self::idle(checked, now));
+        session.connect();
+        session
+    }
+
+    /// A session that has not begun. Put in its place without a copy only if it is inlined.
+    #[inline(always)]
+    fn idle(checked: &Checked<'_>, now: Instant) -> Self {
+        let Checked { config, user, key, servers, server } = checked;
+        Self {
+            user: user.clone(),
+            key: key.clone(),
             rng: Rng::new(config.seed),
-            servers: heapless::Vec::from_slice(config.servers).map_err(|_| ConfigError::Servers)?,
+            servers: servers.clone(),
             turn: 0,
-            server,
+            server: *server,
             lease_wanted: config.lease,
             drift_ppm: config.drift_ppm,
             wants_extended: config.extended,
@@ -211,9 +225,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             failover_untold: false,
             lease_told: LeaseState::Safe,
             end_told: false,
-        };
-        session.connect();
-        Ok(session)
+        }
     }
 
     /// The datagram to send now, if there is one. To be called until there is none.

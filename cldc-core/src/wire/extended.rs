@@ -7,7 +7,6 @@
 use core::net::{IpAddr, SocketAddr};
 
 use nom::Parser;
-use nom::bytes::complete::take;
 
 use super::codes::{Code, EventMask, LockFlags};
 use super::limits::{FOOTER, MAX_PATH};
@@ -381,25 +380,17 @@ fn addresses(input: &[u8]) -> Parsed<'_, Addresses> {
     for _ in 0..count {
         let (rest, kind) = xdr::u32(input)?;
         let (rest, ip) = match kind >> 16 {
-            4 => take(4usize).map(|bytes: &[u8]| ipv4(bytes)).parse(rest)?,
-            6 => take(16usize).map(|bytes: &[u8]| ipv6(bytes)).parse(rest)?,
+            4 => xdr::array::<4>.map(|&bytes| IpAddr::from(bytes)).parse(rest)?,
+            6 => xdr::array::<16>.map(|&bytes| IpAddr::from(bytes)).parse(rest)?,
             // How long it is, nobody knows: the list ends here.
             _ => return Ok((input, list)),
         };
-        if let (Some(ip), Ok(port)) = (ip, u16::try_from(kind & 0xffff)) {
+        if let Ok(port) = u16::try_from(kind & 0xffff) {
             let _ = list.push(SocketAddr::new(ip, port));
         }
         input = rest;
     }
     Ok((input, list))
-}
-
-fn ipv4(bytes: &[u8]) -> Option<IpAddr> {
-    bytes.first_chunk::<4>().map(|&bytes| bytes.into())
-}
-
-fn ipv6(bytes: &[u8]) -> Option<IpAddr> {
-    bytes.first_chunk::<16>().map(|&bytes| bytes.into())
 }
 
 fn emit_addresses(list: &[SocketAddr], out: &mut Writer<'_>) -> Result<(), Full> {

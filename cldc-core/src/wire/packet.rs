@@ -1,7 +1,7 @@
 //! One datagram: header, piece of a message, and footer with its number and HMAC-SHA1 (protocol.md 1).
 
 use hmac::{Hmac, KeyInit, Mac};
-use sha1::Sha1;
+use sha1::{Digest, Sha1};
 
 use super::ack::Ack;
 use super::codes::Op;
@@ -117,6 +117,9 @@ impl Rider {
     }
 }
 
+/// The length of a block of SHA-1.
+const BLOCK: usize = 64;
+
 /// A secret key, ready to sign and verify.
 #[derive(Clone)]
 pub struct Key(Hmac<Sha1>);
@@ -138,7 +141,20 @@ impl Key {
         if secret.is_empty() {
             return Err(KeyError);
         }
-        Hmac::new_from_slice(secret).map(Self).map_err(|_| KeyError)
+        // As HMAC has it (RFC 2104, section 2), and as the crate does it too, but here without a branch that panics, at
+        // whatever optimisation.
+        let mut block = [0; BLOCK];
+        let digest: [u8; MAC];
+        let short = if secret.len() > BLOCK {
+            digest = Sha1::digest(secret).into();
+            &digest
+        } else {
+            secret
+        };
+        for (to, from) in block.iter_mut().zip(short) {
+            *to = *from;
+        }
+        Hmac::new_from_slice(&block).map(Self).map_err(|_| KeyError)
     }
 
     /// A number that belongs to these bytes, and that nobody without the key can tell from a random one.
@@ -152,6 +168,13 @@ impl Key {
         self.over(bytes).finalize().into_bytes().into()
     }
 
+    /// Whether the HMAC of these bytes begins with `mac`, in a time that does not tell where they differ.
+    fn verify(&self, bytes: &[u8], mac: &[u8]) -> Result<(), Forged> {
+        self.over(bytes).verify_truncated_left(mac).map_err(|_| Forged)
+    }
+
+    /// One copy of this is enough: the core shall be small.
+    #[inline(never)]
     fn over(&self, bytes: &[u8]) -> Hmac<Sha1> {
         let mut mac = self.0.clone();
         mac.update(bytes);
@@ -211,7 +234,7 @@ impl<'a> Packet<'a> {
     /// [`Forged`] if this key did not sign this packet.
     pub fn verify(&self, key: &Key) -> Result<(), Forged> {
         let (signed, mac) = self.datagram.split_last_chunk::<MAC>().ok_or(Forged)?;
-        key.over(signed).verify_slice(mac).map_err(|_| Forged)
+        key.verify(signed, mac)
     }
 
     /// Checks the shifted footer of Hail's one-shot packets, whose number stands eight bytes late and whose HMAC is
@@ -223,7 +246,7 @@ impl<'a> Packet<'a> {
         const CUT: usize = 12;
         let (rest, mac) = self.datagram.split_last_chunk::<CUT>().ok_or(Forged)?;
         let (signed, number) = rest.split_last_chunk::<8>().ok_or(Forged)?;
-        key.over(signed).verify_truncated_left(mac).map_err(|_| Forged)?;
+        key.verify(signed, mac)?;
         Ok(u64::from_le_bytes(*number))
     }
 }
@@ -322,5 +345,29 @@ impl Seal<'_> {
         out.u64(self.sid)?;
         out.opaque(self.user)?;
         part.emit(flags, out)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_of_any_length_sign_as_hmac_has_it() {
+        let secret: [u8; 200] = core::array::from_fn(|at| at as u8);
+        for len in [1, 19, 20, 63, 64, 65, 127, 200] {
+            let secret = &secret[..len];
+            let expected: [u8; MAC] = Hmac::<Sha1>::new_from_slice(secret)
+                .unwrap()
+                .chain_update(b"datagram")
+                .finalize()
+                .into_bytes()
+                .into();
+            let key = Key::new(secret).unwrap();
+            assert_eq!(key.sign(b"datagram"), expected, "{len}");
+            assert_eq!(key.verify(b"datagram", &expected), Ok(()));
+            assert_eq!(key.verify(b"datagran", &expected), Err(Forged));
+        }
+        assert!(Key::new(b"").is_err());
     }
 }

@@ -167,6 +167,7 @@ fn assert_in_order(db: &Database) {
     // All that is derived (names, children, list lengths, holders, openers, sums) is as it would be derived anew.
     let read_back = Snapshot::decode(snapshot(db).as_slice(), SUPPORTED).unwrap();
     assert_eq!(format!("{db:?}"), format!("{read_back:?}"));
+    assert_eq!(db.digest(), db.recomputed_digest());
 
     let mut claims = 0;
     for (sid, session) in db.sessions() {

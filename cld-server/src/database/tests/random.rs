@@ -5,6 +5,7 @@ use super::*;
 use crate::versions::FIRST;
 use proptest::collection::vec;
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 
 const PATHS: [&str; 9] = ["/", "/a", "/b", "/d", "/d/x", "/d/y", "/d/x/z", "/a/", "//"];
 
@@ -76,6 +77,7 @@ fn action(step: u64) -> impl Strategy<Value = Action> {
             open_extended(sid, if bob { "bob" } else { "alice" }, 0, terms)
         }),
         1 => sid().prop_map(|sid| Action::ExpireSession { sid }),
+        1 => Just(Action::CompareDigests),
         1 => Just(Action::BeginEpoch),
         1 => limits().prop_map(Action::SetLimits),
     ]
@@ -171,6 +173,23 @@ proptest! {
             }
             prop_assert!(effects.ended.is_none_or(|sid| db.session(sid).is_none()));
         }
+    }
+
+    #[test]
+    fn the_digest_is_that_of_a_walk_over_all_and_differs_whenever_the_state_does(commands in commands()) {
+        let mut db = Database::new();
+        // Without the digest at its end.
+        let state = |db: &Database| snapshot(db).split_last_chunk::<16>().unwrap().0.to_vec();
+        let mut seen = BTreeMap::from([(state(&db), db.digest())]);
+        for command in &commands {
+            db.apply(command);
+            prop_assert_eq!(db.digest(), db.recomputed_digest());
+            seen.insert(state(&db), db.digest());
+        }
+        let digests: BTreeSet<_> = seen.values().collect();
+        prop_assert_eq!(digests.len(), seen.len());
+        let decoded = Snapshot::decode(snapshot(&db).as_slice(), SUPPORTED).unwrap();
+        prop_assert_eq!((decoded.digest(), decoded.recomputed_digest()), (db.digest(), db.digest()));
     }
 
     #[test]

@@ -3,10 +3,12 @@
 use proptest::prelude::*;
 
 use super::super::frame::{
-    MAX_CHUNK, MAX_DATAGRAM, MAX_MESSAGE, MAX_POINT, RefuseReason, Relay, RelayWay, SnapshotFrame,
+    DigestReport, MAX_CHUNK, MAX_DATAGRAM, MAX_MESSAGE, MAX_POINT, RefuseReason, Relay, RelayWay,
+    SnapshotFrame,
 };
 use super::*;
 use crate::codec::CodecError;
+use crate::database::{Database, Digest};
 use crate::endpoint::SocketId;
 
 fn bytes(limit: usize) -> impl Strategy<Value = Vec<u8>> {
@@ -48,6 +50,9 @@ fn frame() -> impl Strategy<Value = Frame> {
         bytes(MAX_MESSAGE).prop_map(Frame::Message),
         snapshot_frame().prop_map(Frame::Snapshot),
         relay.prop_map(Frame::Relay),
+        (any::<u8>(), any::<u64>()).prop_map(|(version, index)| {
+            Frame::Digest(DigestReport { version, index, digest: Database::new().digest() })
+        }),
     ]
 }
 
@@ -58,7 +63,7 @@ proptest! {
     }
 
     #[test]
-    fn arbitrary_bytes_are_a_frame_or_an_error(mut bytes: Vec<u8>, kind in prop::sample::select(b"MSR".to_vec())) {
+    fn arbitrary_bytes_are_a_frame_or_an_error(mut bytes: Vec<u8>, kind in prop::sample::select(b"MSRD".to_vec())) {
         let _ = Frame::decode(&bytes);
         if let [first, second, ..] = bytes.as_mut_slice() {
             (*first, *second) = (kind, 1);
@@ -88,6 +93,8 @@ fn the_bytes_of_frames_are_pinned() {
         datagram: b"d".to_vec(),
     };
     assert_eq!(Frame::Relay(relay).encode(), b"R\x01\x01\x04\x01\x02\x03\x04\0\x05\0\x06d");
+    let report = DigestReport { version: 1, index: 7, digest: Digest::default() };
+    assert_eq!(Frame::Digest(report).encode(), [&b"D\x01\x01\0\0\0\0\0\0\0\x07"[..], &[0; 16]].concat());
 }
 
 #[test]

@@ -87,6 +87,27 @@ fn a_missing_or_empty_directory_is_no_cell_unless_one_is_wanted() {
 }
 
 #[test]
+fn data_that_was_marked_is_refused_until_the_mark_is_removed() {
+    let directory = used_directory();
+    assert_eq!(read_mark(directory.path()), None);
+    let (store, _) = Store::open(directory.path(), OpenMode::Existing).unwrap();
+    store.mark_diverged(&"first").unwrap();
+    store.mark_diverged(&"second").unwrap();
+    drop(store);
+    for mode in [OpenMode::Existing, NEW_CELL] {
+        match Store::open(directory.path(), mode).map(drop).unwrap_err() {
+            OpenError::Diverged { file, why } => {
+                assert!(file.ends_with("DIVERGED") && why == "first", "{why}");
+            }
+            other => panic!("{other}"),
+        }
+    }
+    assert_eq!(read_mark(directory.path()).as_deref(), Some("first"));
+    fs::remove_file(directory.path().join("DIVERGED")).unwrap();
+    Store::open(directory.path(), OpenMode::Existing).unwrap();
+}
+
+#[test]
 fn a_foreign_directory_is_refused_and_left_alone() {
     let directory = TempDir::new().unwrap();
     fs::write(directory.path().join("thesis.txt"), "years of work").unwrap();
