@@ -13,8 +13,8 @@ use twox_hash::XxHash3_128;
 
 use crate::codec::{CodecError, Reader, Writer};
 
-/// The version of what is hashed, and how. Digests of different versions say nothing about each other. To be raised with
-/// every change of an item's encoding.
+/// The version of what is hashed, and how. To be raised with every change of an item's encoding. Digests of different versions
+/// say nothing about each other: while a cell has servers with both, they neither confirm nor contradict each other.
 pub const DIGEST_VERSION: u8 = 1;
 
 /// The checksum of a state, or of a part of it.

@@ -13,7 +13,7 @@ use super::interface::{Clock, DiskJob};
 use super::{ELECTION_TICKS, Mastery, Node};
 use crate::database::Digest;
 use crate::peer::frame::{DigestReport, Frame};
-use crate::replica::{Engine, Role};
+use crate::replica::Engine;
 
 /// How the state of this server is not that of a majority.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -148,11 +148,12 @@ impl<E: Engine> Node<E> {
         }
     }
 
-    /// Stops when the data is marked, and another is the master or should have been by now.
+    /// Stops when the data is marked, and another is the leader or should have been by now: its vote may be needed.
     pub(super) fn stop_if_done(&mut self, clock: Clock) {
         if let Some(stopping) = &self.stopping
             && stopping.marked
-            && (clock.now >= stopping.until || self.engine.status().role != Role::Leader)
+            && (clock.now >= stopping.until
+                || self.engine.status().leader.is_some_and(|leader| leader != self.me))
         {
             self.fatal = Some(stopping.why.clone());
         }

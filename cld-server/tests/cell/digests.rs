@@ -5,6 +5,7 @@ use cld_server::node::{NodeConfig, SnapshotPolicy};
 use cldc_core::session::Handle;
 use cldc_core::wire::{EventMask, OpenMode};
 
+use crate::client::Got;
 use crate::world::World;
 use crate::{ms, secs};
 
@@ -105,19 +106,24 @@ fn a_master_whose_state_differs_steps_down_before_it_stops_and_no_acknowledged_w
     restart_spoiled(&mut world, wrong, "/odd");
     hand_over(&mut world, wrong);
     let mut written = 0u32;
-    while stopped(&world).is_empty() {
+    let end = world.now + secs(5).as_micros();
+    while world.now < end {
         written += 1;
-        assert!(written < 10_000, "it does not stop");
         world.write(at, file, &written.to_be_bytes());
     }
+    assert!(world.wait(secs(15), |world| world.node_ref(wrong).is_none_or(|node| !node.serves())));
+    // From here on it answers nobody.
+    let last = world.put(at, file, b"meanwhile");
+    assert!(world.wait(secs(5), |world| !stopped(world).is_empty()));
     assert_eq!(stopped(&world), [wrong]);
-    let leads = |world: &World, id: &u64| {
-        let status = world.servers[id].node.as_ref().unwrap().status();
-        status.replica.leader == Some(*id)
-    };
-    assert!(world.up().iter().any(|id| leads(&world, id)), "another is the leader already");
+    let leads = |id: &u64| world.node_ref(*id).unwrap().status().replica.leader == Some(*id);
+    assert!(world.up().iter().any(leads), "another is the leader already");
     world.await_master(ms(300));
-    assert_eq!(world.read(at, file), written.to_be_bytes());
+    let version =
+        world.up().iter().map(|&id| world.node(id).database().stat(b"/file").unwrap().version).max();
+    assert!(version.is_some_and(|version| version > u64::from(written)), "an acknowledged write is lost");
+    assert_eq!(world.answer(at, last, secs(30)), Ok(Got::Done));
+    assert_eq!(world.read(at, file), b"meanwhile");
     world.write(at, file, b"last");
     world.agree();
     for id in world.up() {

@@ -177,6 +177,11 @@ impl World {
         self.server(id).node.as_mut().unwrap()
     }
 
+    /// A server, if it is up.
+    pub(crate) fn node_ref(&self, id: u64) -> Option<&Node> {
+        self.servers.get(&id)?.node.as_ref()
+    }
+
     pub(crate) fn clock(&self, id: u64) -> Clock {
         self.servers[&id].clock(self.now)
     }
