@@ -95,8 +95,6 @@ pub struct Node<E = RaftEngine> {
     lost: u64,
     tick_at: Instant,
     fatal: Option<String>,
-    /// The log place at which the cell's version last rose, of those applied since the start; 0 if none.
-    risen_at: u64,
 }
 
 impl Node {
@@ -167,7 +165,6 @@ impl<E: Engine> Node<E> {
             lost: 0,
             tick_at: clock.now,
             fatal: None,
-            risen_at: 0,
         };
         node.members_changed(members);
         node.advance(clock);
@@ -221,7 +218,7 @@ impl<E: Engine> Node<E> {
         match done {
             DiskDone::Appended { ticket } => self.engine.handle_persisted(ticket),
             DiskDone::SnapshotWritten { record } => {
-                let trim_through = self.trim_point(record.point.at.index);
+                let trim_through = self.engine.trim_point(record.point.at.index);
                 self.disk.push_back(DiskJob::RecordSnapshot { record, trim_through });
             }
             DiskDone::SnapshotRecorded { record, trim_through } => {

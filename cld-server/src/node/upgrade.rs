@@ -47,17 +47,9 @@ impl<E: Engine> Node<E> {
         }
         if before != NONE {
             tracing::info!(version, before, "the version of the cell is raised");
-            // Servers that come later need not know anything of what was before.
-            self.risen_at = at.index;
+            // From there a later program can start that knows nothing of what was before.
             self.snapshots.want();
         }
-    }
-
-    /// Up to where the log is trimmed once there is a snapshot of this index: what was before the last rise of the version
-    /// does not stay, as newer programs need not know it.
-    pub(super) fn trim_point(&self, snapshot: u64) -> u64 {
-        let usual = self.engine.trim_point(snapshot);
-        if snapshot < self.risen_at { usual } else { usual.max(self.risen_at) }
     }
 
     /// The state of a snapshot that came, if this server can apply what follows it.

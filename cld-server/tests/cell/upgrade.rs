@@ -263,7 +263,7 @@ fn a_program_that_knows_no_old_version_joins_after_the_rise_and_not_before() {
     await_members(&mut world, 2);
     world.run(secs(2));
     add(&mut world, 5);
-    assert!(world.wait(secs(20), |world| votes(world, 5)), "what was before the rise is trimmed");
+    assert!(world.wait(secs(20), |world| votes(world, 5)), "it needs nothing of what was before the rise");
     // All go on to it, one after the other.
     for id in ALL {
         world.change_program(id, 2, 3).unwrap();
