@@ -30,6 +30,13 @@ pub const MAX_HANDSHAKE: usize = 512;
 /// The random bytes that each connection needs.
 pub const SEED_SIZE: usize = KEY;
 
+/// What the end that accepted answers behind its hello: whether it takes the connection. It refuses for reasons that the
+/// other sees as well, or because that one is no member.
+const REFUSED: u8 = 0;
+const TAKEN: u8 = 1;
+/// The other was a member of the cell, and was removed.
+const REMOVED: u8 = 2;
+
 /// The length in front of handshake messages and records.
 const LENGTH: usize = 2;
 
@@ -355,8 +362,11 @@ impl Session {
         match self.end {
             End::Dialled => {
                 let version = version?;
-                if !payload.bool().map_err(SessionError::Hello)? {
-                    return Err(SessionError::NotMember { node: self.hello.node, by: theirs.node });
+                let (node, by) = (self.hello.node, theirs.node);
+                match payload.u8().map_err(SessionError::Hello)? {
+                    TAKEN => {}
+                    REMOVED => return Err(SessionError::Removed { node, by }),
+                    _ => return Err(SessionError::NotMember { node, by }),
                 }
                 self.peer = Some((theirs, version));
                 self.send(&[]);
@@ -364,7 +374,7 @@ impl Session {
             End::Accepted => {
                 // Answered even if this end refuses: so the other end learns why.
                 let mut answer = self.hello.encode();
-                answer.push(version.is_ok().into());
+                answer.push(self.verdict(theirs.node, &version));
                 let answer = handshake.write(&answer)?;
                 self.put_handshake(&answer);
                 self.peer = Some((theirs, version?));
@@ -372,6 +382,15 @@ impl Session {
         }
         self.stage = Stage::Unconfirmed(Box::new(handshake.finish()?));
         Ok(true)
+    }
+
+    /// What the end that accepted answers behind its hello.
+    fn verdict(&self, node: u64, version: &Result<u16, SessionError>) -> u8 {
+        match (version, &self.expected) {
+            (Ok(_), _) => TAKEN,
+            (Err(_), Expected::AllBut(removed)) if removed.contains(&node) => REMOVED,
+            (Err(_), _) => REFUSED,
+        }
     }
 
     fn check(&self, theirs: &Hello) -> Result<u16, SessionError> {
@@ -563,9 +582,19 @@ pub enum SessionError {
     },
     /// The other end does not know this server as a member.
     #[error(
-        "server {by:016x} does not know server {node:016x}, which this is, as a member of the cell: was it removed, or never added?"
+        "server {by:016x} does not know server {node:016x}, which this is, as a member of the cell: was it never added?"
     )]
     NotMember {
+        /// This server's id.
+        node: u64,
+        /// The other's id.
+        by: u64,
+    },
+    /// This server was removed from the cell.
+    #[error(
+        "server {by:016x} says that server {node:016x}, which this is, was removed from the cell: to come back it needs an empty data directory"
+    )]
+    Removed {
         /// This server's id.
         node: u64,
         /// The other's id.

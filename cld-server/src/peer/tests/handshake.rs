@@ -151,6 +151,15 @@ fn a_server_that_is_not_expected_is_refused() {
 }
 
 #[test]
+fn a_server_that_was_removed_is_told_so() {
+    let removed = Expected::AllBut(BTreeSet::from([1]));
+    let accepting = |expected| Session::accept(&secret(), hello(2), expected, [2; 32]).unwrap();
+    let [_, dialling] = refusals(dial(&secret(), hello(1)), accepting(removed.clone()));
+    assert_eq!(dialling, Err(SessionError::Removed { node: 1, by: 2 }));
+    link(dial(&secret(), hello(3)), accepting(removed), usize::MAX);
+}
+
+#[test]
 fn something_else_than_a_cld_server_is_recognized_by_its_first_byte() {
     assert_eq!(receive(&mut accept(2), b"GET / HTTP/1.1\r\n", 1), Err(SessionError::Stranger));
     assert_eq!(receive(&mut dial(&secret(), hello(1)), b"SSH-2.0-", 8), Err(SessionError::Stranger));

@@ -101,7 +101,7 @@ async fn a_removed_server_is_not_let_in_by_one_that_takes_all_others() {
     let unexpected = |error| matches!(error, LinkError::Session(SessionError::Unexpected { node: 1, .. }));
     assert!(unexpected(careful.trouble().await));
     let refused = removed.trouble().await;
-    assert!(matches!(refused, LinkError::Session(SessionError::NotMember { node: 1, by: 2 })), "{refused}");
+    assert!(matches!(refused, LinkError::Session(SessionError::Removed { node: 1, by: 2 })), "{refused}");
 }
 
 /// Starts server 1, and server 2 with another configuration; returns what each says.
