@@ -18,7 +18,24 @@ pub const NONE: u32 = 0;
 pub const FIRST: u32 = 1;
 
 /// What this program can apply.
-pub const SUPPORTED: Versions = Versions { lowest: FIRST, highest: FIRST };
+pub const SUPPORTED: Versions = Versions { lowest: FIRST, highest: 2 };
+
+/// What came later than the first version. All that is not named here came with that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Feature {
+    /// The states of the servers are compared through the log.
+    CompareDigests,
+}
+
+impl Feature {
+    /// The version of the cell from which on there is such a thing.
+    #[must_use]
+    pub const fn since(self) -> u32 {
+        match self {
+            Self::CompareDigests => 2,
+        }
+    }
+}
 
 /// The versions of the cell that a program can apply: all from `lowest` to `highest`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

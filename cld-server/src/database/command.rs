@@ -4,7 +4,7 @@ use super::limits::Limits;
 use super::sequencer::Sequencer;
 use super::session::{Terms, UserName};
 use crate::codec::{CodecError, Reader, Writer};
-use crate::versions::{FIRST, Versions};
+use crate::versions::{FIRST, Feature, Versions};
 use cldc_core::wire::codes::{EventMask, LockFlags, OpenMode};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -84,8 +84,8 @@ impl Action {
             | Self::OpenSession { .. }
             | Self::Request { .. }
             | Self::ExpireSession { .. }
-            | Self::RaiseVersion { .. }
-            | Self::CompareDigests => FIRST,
+            | Self::RaiseVersion { .. } => FIRST,
+            Self::CompareDigests => Feature::CompareDigests.since(),
         }
     }
 }

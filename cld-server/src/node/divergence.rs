@@ -14,6 +14,7 @@ use super::{ELECTION_TICKS, Mastery, Node};
 use crate::database::Digest;
 use crate::peer::frame::{DigestReport, Frame};
 use crate::replica::Engine;
+use crate::versions::Feature;
 
 /// How the state of this server is not that of a majority.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,9 +64,9 @@ impl<E: Engine> Node<E> {
         self.stopping.is_some()
     }
 
-    /// Whether there are others to compare with.
+    /// Whether there are others to compare with, which know how.
     pub(super) fn compares(&self) -> bool {
-        self.members.members.len() > 1
+        self.members.members.len() > 1 && self.has_feature(Feature::CompareDigests)
     }
 
     /// An entry that asks for a comparison is applied.

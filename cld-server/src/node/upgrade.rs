@@ -4,7 +4,7 @@ use super::{Event, Node};
 use crate::database::Database;
 use crate::replica::Engine;
 use crate::storage::LogPosition;
-use crate::versions::{NONE, Offer};
+use crate::versions::{Feature, NONE, Offer};
 
 impl<E: Engine> Node<E> {
     /// What this server can apply, and the version of the cell that it knows.
@@ -62,6 +62,11 @@ impl<E: Engine> Node<E> {
             Ok(()) => Ok(database),
             Err(error) => Err(error.to_string()),
         }
+    }
+
+    /// Whether the cell's version has this.
+    pub(super) const fn has_feature(&self, feature: Feature) -> bool {
+        feature.since() <= self.database.version()
     }
 
     /// Whether a member that is linked can apply what the cell's version has.

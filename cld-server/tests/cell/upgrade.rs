@@ -115,6 +115,25 @@ fn a_fail_over_amid_the_rise_leaves_one_version() {
 }
 
 #[test]
+fn what_a_version_brings_is_used_only_once_the_cell_has_it() {
+    let mut world = cell(9, 1, 1);
+    let (at, file) = file(&mut world);
+    world.change_program(2, 1, 2).unwrap();
+    world.change_program(3, 1, 2).unwrap();
+    for _ in 0..40 {
+        world.write(at, file, b"x");
+        world.run(secs(1));
+    }
+    let confirmed =
+        |world: &World| ALL.map(|id| world.servers[&id].node.as_ref().unwrap().status().confirmed);
+    assert_eq!(confirmed(&world), [None; 3], "states are compared from version 2 on");
+    world.change_program(1, 1, 2).unwrap();
+    await_version(&mut world, 2);
+    world.write(at, file, b"y");
+    assert!(world.wait(secs(30), |world| confirmed(world).iter().all(Option::is_some)));
+}
+
+#[test]
 fn a_member_that_is_not_linked_holds_the_version_back() {
     let mut world = cell(2, 1, 1);
     let (at, file) = file(&mut world);

@@ -2,7 +2,6 @@
 //! map would.
 
 use super::*;
-use crate::versions::FIRST;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::collections::BTreeSet;
@@ -198,7 +197,7 @@ proptest! {
         let effects = run(&mut db, &commands);
 
         // Once more, by way of the log, and of a snapshot in the middle, whose origin goes on as well.
-        let mut batch = Batch::new(FIRST);
+        let mut batch = Batch::new(SUPPORTED.highest);
         prop_assert!(commands.iter().all(|command| batch.push(command)));
         let logged = Batch::decode(&batch.into_entry(), SUPPORTED).unwrap();
         prop_assert_eq!(&logged, &commands);
@@ -245,7 +244,7 @@ proptest! {
         if let Ok(read) = Snapshot::decode(bytes.as_slice(), SUPPORTED) {
             assert_in_order(&read);
         }
-        let mut batch = Batch::new(FIRST);
+        let mut batch = Batch::new(SUPPORTED.highest);
         prop_assert!(commands.iter().all(|command| batch.push(command)));
         let mut entry = batch.into_entry();
         let place = at.index(entry.len());

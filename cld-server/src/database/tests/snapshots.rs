@@ -248,3 +248,18 @@ fn an_entry_that_is_too_long_is_refused() {
         Err(CodecError::TooLong { length: ENTRY_MAX + 1, limit: ENTRY_MAX })
     );
 }
+
+#[test]
+fn a_command_stands_in_no_entry_of_a_version_that_does_not_have_it() {
+    let newer = Command { at: 1, epoch: 2, action: Action::CompareDigests };
+    let since = newer.action.since();
+    assert!(since > FIRST);
+    let mut batch = Batch::new(since - 1);
+    assert!(!batch.push(&newer) && batch.is_empty());
+    let mut batch = Batch::new(since);
+    assert!(batch.push(&newer));
+    let mut entry = batch.into_entry();
+    assert_eq!(Batch::decode(&entry, SUPPORTED), Ok(vec![newer]));
+    entry[..4].copy_from_slice(&(since - 1).to_be_bytes());
+    assert!(matches!(Batch::decode(&entry, SUPPORTED), Err(CodecError::Invalid { .. })));
+}
