@@ -3,7 +3,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may fail by panic")]
 
 use cldc_core::wire::extended::{
-    self, EventDetail, Features, Hello, MAX_ADDRESSES, Master, Resume, Sequencer, Welcome,
+    self, Addresses, EventDetail, Features, Hello, MAX_ADDRESSES, Master, Resume, Sequencer, Welcome,
+    emit_addresses,
 };
 use cldc_core::wire::limits::{
     FOOTER, MAX_MESSAGE, MAX_PACKET, MAX_PATH, MAX_PAYLOAD, MAX_USER_FIELD, PIECE,
@@ -285,7 +286,15 @@ proptest! {
         let locked = after_result(&|out| sequencer.emit(out));
         prop_assert_eq!(Sequencer::of(&locked), Some(sequencer));
         let master = Master { epoch: fields.numbers[0], address: servers.first().copied() };
-        prop_assert_eq!(Master::of(&[written(|out| master.emit(out)), more.clone()].concat()), Some(master));
+        let list = written(|out| emit_addresses(&servers, out));
+        let told = [written(|out| master.emit(out)), list.clone(), more.clone()].concat();
+        let servers: Addresses = servers.iter().copied().collect();
+        prop_assert_eq!(Master::of(&told), Some((master, servers.clone())));
+        prop_assert_eq!(Master::of(&written(|out| master.emit(out))), Some((master, Addresses::new())));
+        let epoch = fields.numbers[0];
+        let kept = after_result(&|out| out.u64(epoch).and_then(|()| out.raw(&list)));
+        prop_assert_eq!(extended::alive(&kept), Some((epoch, servers)));
+        prop_assert_eq!(extended::alive(&after_result(&|out| out.u64(epoch))).map(|alive| alive.0), Some(epoch));
     }
 
     #[test]
@@ -299,7 +308,7 @@ proptest! {
             body.extend_from_slice(&[&kind.to_be_bytes()[..], piece].concat());
         }
         if let Some(master) = Master::of(&body) {
-            prop_assert_eq!(master.epoch, 1);
+            prop_assert_eq!(master.0.epoch, 1);
         }
     }
 
@@ -346,7 +355,7 @@ proptest! {
         let _ = Answer::parse(op, &bytes);
         let _ = answer::outcome(&bytes);
         let _ = (Hello::of(&bytes), Welcome::of(&bytes), Master::of(&bytes), Sequencer::of(&bytes));
-        let _ = (EventDetail::of(&bytes), extended::epoch(&bytes), extended::challenge(&bytes));
+        let _ = (EventDetail::of(&bytes), extended::alive(&bytes), extended::challenge(&bytes));
         if let Some((_, stands)) = extended::resumed(&bytes) {
             prop_assert!(stands.count() <= bytes.len());
         }

@@ -174,7 +174,9 @@ impl Endpoint {
         let (count, limit) = match refusal.what {
             What::Result(_) => (&mut counters.refusals, Refused::RefusalsPerSecond),
             What::Challenge(_) => (&mut counters.challenges, Refused::ChallengesPerSecond),
-            What::NotMaster(_) => (&mut counters.redirects, Refused::ChallengesPerSecond),
+            What::NotMaster { .. } | What::NoMaster => {
+                (&mut counters.redirects, Refused::ChallengesPerSecond)
+            }
         };
         if self.refusals.push(now, refusal) {
             *count = count.saturating_add(1);

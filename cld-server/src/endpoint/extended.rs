@@ -3,11 +3,12 @@
 
 use cldc_core::link::{Acknowledger, Arrival, ahead};
 use cldc_core::time::{Duration, Instant};
-use cldc_core::wire::extended::{Addresses, Features, Hello, VERSION, Welcome};
+use cldc_core::wire::extended::{Features, Hello, VERSION, Welcome, emit_addresses};
 use cldc_core::wire::limits::{FOOTER, MAX_MESSAGE, PIECE};
 use cldc_core::wire::xdr::pad;
 use cldc_core::wire::{Ack, Answer, Code, EventMask, Full, Op, Packet, Part, Rider, Seal};
 
+use super::EndpointConfig;
 use super::content::{Content, result, success};
 use super::outbox::Outbox;
 use super::resume::Moves;
@@ -120,8 +121,6 @@ impl Extended {
 
     /// Says what is granted.
     pub(super) fn grant(&self, cx: &Context<'_>) -> Welcome {
-        let mut servers = Addresses::new();
-        servers.extend(cx.config.servers().take(servers.capacity()));
         Welcome {
             version: VERSION,
             features: self.features,
@@ -131,7 +130,7 @@ impl Extended {
             window: WINDOW,
             max_message: u32::try_from(MAX_MESSAGE).unwrap_or(u32::MAX),
             requests: u32::try_from(REPLIES_MAX).unwrap_or(u32::MAX),
-            servers,
+            servers: cx.config.addresses(),
         }
     }
 
@@ -174,14 +173,17 @@ impl Extended {
         now: Instant,
         (stage, ack): (Stage, Ack),
         outbox: &mut Outbox,
-        seal: &Seal<'_>,
+        (seal, config): (&Seal<'_>, &EndpointConfig),
         buffer: &mut [u8],
     ) -> Result<Option<usize>, Full> {
         let loose = Some(Rider { ack, loose: true });
         match self.once.take() {
             Some(Once::Alive { number, xid, epoch }) => {
                 self.acknowledged();
-                let content = Content::with(&success(Op::Nop, xid), |out| out.u64(epoch))?;
+                let content = Content::with(&success(Op::Nop, xid), |out| {
+                    out.u64(epoch)?;
+                    emit_addresses(&config.addresses(), out)
+                })?;
                 let part = Part::Only { xid, op: Op::Nop };
                 return emit(seal, loose, part, number, &content, buffer).map(Some);
             }

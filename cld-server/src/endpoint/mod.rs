@@ -29,6 +29,7 @@ mod session;
 mod timing;
 
 pub use limits::{Counters, QueueLimits};
+pub use redirect::Lookout;
 pub use timing::Timing;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ use std::net::SocketAddr;
 
 use cldc_core::rng::Rng;
 use cldc_core::time::Instant;
+use cldc_core::wire::extended::{Addresses, MAX_ADDRESSES};
 use cldc_core::wire::{Op, Seal};
 
 use crate::database::{Action, Database, Effects, UserName};
@@ -102,6 +104,18 @@ impl EndpointConfig {
         let bound =
             bound.filter(|address| self.client_addresses.is_empty() && !address.ip().is_unspecified());
         self.client_addresses.iter().copied().chain(bound)
+    }
+
+    /// The same, as far as they are told.
+    fn addresses(&self) -> Addresses {
+        let mut addresses = Addresses::new();
+        addresses.extend(self.servers().take(addresses.capacity()));
+        addresses
+    }
+
+    /// Where the members of the cell may be reached, as far as they are told; none if the cell knows none.
+    fn members(&self) -> &[SocketAddr] {
+        self.client_addresses.get(..MAX_ADDRESSES).unwrap_or(&self.client_addresses)
     }
 
     fn way_to(&self, peer: SocketAddr) -> Option<Via> {
@@ -342,7 +356,7 @@ impl Endpoint {
             let Some(key) = key_of(keys, refusal.user.as_bytes()) else { continue };
             let seal = Seal { sid: refusal.sid, user: refusal.user.as_bytes(), key: &key };
             let xid = self.rng.next_u64();
-            if let Ok(len) = refusal.emit(&seal, xid, buffer) {
+            if let Ok(len) = refusal.emit(&seal, xid, self.config.members(), buffer) {
                 return Some(Transmit { via: refusal.via, to: refusal.to, len });
             }
         }
@@ -358,7 +372,7 @@ impl Endpoint {
         loop {
             let sid = self.schedule.next_ready()?;
             if let Some(session) = self.sessions.get_mut(&sid) {
-                if let Some(transmit) = session.poll_transmit(now, keys, buffer) {
+                if let Some(transmit) = session.poll_transmit(now, keys, &self.config, buffer) {
                     return Some(transmit);
                 }
                 session.filed.ready = false;

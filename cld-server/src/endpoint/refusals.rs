@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use cldc_core::time::{Duration, Instant};
-use cldc_core::wire::extended::Master;
+use cldc_core::wire::extended::{Master, emit_addresses};
 use cldc_core::wire::limits::PIECE;
 use cldc_core::wire::{Answer, Code, Full, Op, Part, Seal, Writer};
 
@@ -39,8 +39,14 @@ pub(super) enum What {
     Result(Code),
     /// That the client should resume its session, and what it must send back when it does.
     Challenge(Option<u64>),
-    /// Who the master is.
-    NotMaster(Master),
+    /// Who the master is, and which servers there are.
+    NotMaster {
+        master: Master,
+        /// There is room for the list of servers.
+        lists: bool,
+    },
+    /// To a plain client, that there is no master.
+    NoMaster,
 }
 
 /// How many may leave in this second.
@@ -57,8 +63,14 @@ impl Budget {
 }
 
 impl Refusal {
-    /// Writes the packet; its length. `xid` is for the header.
-    pub(super) fn emit(&self, seal: &Seal<'_>, xid: u64, buffer: &mut [u8]) -> Result<usize, Full> {
+    /// Writes the packet; its length. `xid` is for the header, `servers` for the list of servers.
+    pub(super) fn emit(
+        &self,
+        seal: &Seal<'_>,
+        xid: u64,
+        servers: &[SocketAddr],
+        buffer: &mut [u8],
+    ) -> Result<usize, Full> {
         let Self { op, number, .. } = *self;
         let done = |code| Answer::Done { op, xid: self.xid, code };
         let (op, content) = match self.what {
@@ -67,9 +79,14 @@ impl Refusal {
                 let cookie = |out: &mut Writer<'_>| cookie.map_or(Ok(()), |cookie| out.u64(cookie));
                 (op, Content::with(&done(Code::Challenge), cookie)?)
             }
-            What::NotMaster(master) => {
-                (Op::NotMaster, Content::with(&Answer::NotMaster, |out| master.emit(out))?)
+            What::NotMaster { master, lists } => {
+                let body = |out: &mut Writer<'_>| {
+                    master.emit(out)?;
+                    if lists { emit_addresses(servers, out) } else { Ok(()) }
+                };
+                (Op::NotMaster, Content::with(&Answer::NotMaster, body)?)
             }
+            What::NoMaster => (Op::NotMaster, Content::of(&Answer::NotMaster)?),
         };
         let mut piece = [0; PIECE];
         let piece = content.piece(&(0..content.len()), &mut piece)?;
@@ -83,6 +100,8 @@ pub(super) struct Refusals {
     waiting: VecDeque<Refusal>,
     results: Budget,
     challenges: Budget,
+    /// Not taken from those: who becomes the master needs them at once.
+    redirects: Budget,
     refilled: Instant,
 }
 
@@ -92,6 +111,7 @@ impl Refusals {
             waiting: VecDeque::new(),
             results: Budget::new(limits.refusals_per_second),
             challenges: Budget::new(limits.challenges_per_second),
+            redirects: Budget::new(limits.challenges_per_second),
             refilled: now,
         }
     }
@@ -102,10 +122,12 @@ impl Refusals {
             self.refilled = now;
             self.results.left = self.results.per_second;
             self.challenges.left = self.challenges.per_second;
+            self.redirects.left = self.redirects.per_second;
         }
         let budget = match refusal.what {
             What::Result(_) => &mut self.results,
-            What::Challenge(_) | What::NotMaster(_) => &mut self.challenges,
+            What::Challenge(_) => &mut self.challenges,
+            What::NotMaster { .. } | What::NoMaster => &mut self.redirects,
         };
         if budget.left == 0 || self.waiting.len() >= WAITING {
             return false;

@@ -432,6 +432,7 @@ impl Session {
         &mut self,
         now: Instant,
         keys: &Keys,
+        config: &EndpointConfig,
         buffer: &mut [u8],
     ) -> Option<Transmit<Via>> {
         let via = self.via.filter(|_| self.speaks())?;
@@ -441,7 +442,7 @@ impl Session {
         let packet = match &mut self.extended {
             Some(extended) => {
                 let stream = (self.stage, self.incoming.ack());
-                extended.poll_packet(now, stream, &mut self.outbox, &seal, buffer)
+                extended.poll_packet(now, stream, &mut self.outbox, (&seal, config), buffer)
             }
             None => self.outbox.poll_packet(now, &seal, None, buffer),
         };

@@ -9,7 +9,7 @@ use cldc_core::wire::extended::Master;
 
 use super::Node;
 use super::interface::Clock;
-use crate::endpoint::{SocketId, Transmit, Via};
+use crate::endpoint::{Lookout, SocketId, Transmit, Via};
 use crate::peer::frame::{Frame, Relay, RelayWay};
 use crate::replica::Engine;
 
@@ -17,6 +17,8 @@ use crate::replica::Engine;
 const PARKED: usize = 256;
 /// In a cell of several servers, for so long: their senders repeat them.
 const PARKED_FOR: Duration = Duration::from_secs(2);
+/// Twice the longest time-out of an election: if nobody is known to be the master for so long, plain clients are told.
+const VACANT_AFTER: Duration = Duration::from_secs(2);
 /// Frames that may wait when a datagram is passed on.
 pub(super) const RELAYS: usize = 1024;
 /// Stands for the first socket of the client's family of addresses.
@@ -30,6 +32,8 @@ pub(super) struct Front {
     parked: VecDeque<Parked>,
     /// Datagrams from the master, to be sent to clients.
     relayed: VecDeque<Relay>,
+    /// Since when nobody is known to be the master.
+    vacant_since: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -60,8 +64,9 @@ impl<E: Engine> Node<E> {
             Leader::At(node) => self.members.members.get(&node).and_then(|member| member.addresses.client),
             _ => None,
         };
-        let master = Master { epoch: self.database.epoch(), address };
-        if !self.endpoint.redirect(clock.now, &self.keys, (Via::Socket(via), from), datagram, master) {
+        let is_vacant = self.front.vacant_since.is_some_and(|since| clock.now >= since + VACANT_AFTER);
+        let lookout = Lookout { master: Master { epoch: self.database.epoch(), address }, is_vacant };
+        if !self.endpoint.redirect(clock.now, &self.keys, (Via::Socket(via), from), datagram, lookout) {
             return;
         }
         match leader {
@@ -143,6 +148,8 @@ impl<E: Engine> Node<E> {
 
     /// Passes on what waits, if the master is known now, and drops what has waited for long.
     pub(super) fn sort_parked(&mut self, clock: Clock) {
+        let is_vacant = !self.serves() && matches!(self.leader(), Leader::Unknown);
+        self.front.vacant_since = is_vacant.then(|| self.front.vacant_since.unwrap_or(clock.now));
         if self.front.parked.is_empty() || self.serves() {
             return;
         }

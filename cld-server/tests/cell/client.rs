@@ -38,6 +38,7 @@ pub(crate) struct Client {
     pub(crate) last_datagram: Vec<u8>,
     /// Who has sent it something, and when.
     pub(crate) heard: Vec<(u64, SocketAddr)>,
+    pub(crate) last_heard: Vec<u8>,
 }
 
 impl Client {
@@ -56,6 +57,7 @@ impl Client {
             news: Vec::new(),
             last_datagram: Vec::new(),
             heard: Vec::new(),
+            last_heard: Vec::new(),
         }
     }
 

@@ -3,7 +3,7 @@
 use cld_server::peer::frame::{Frame, Relay, RelayWay};
 use cldc_core::session::{End, LockState};
 use cldc_core::time::Duration;
-use cldc_core::wire::EventMask;
+use cldc_core::wire::{EventMask, Key, Op, Packet};
 
 use crate::client::{Got, News};
 use crate::world::{SOCKET, World, server_addr};
@@ -88,6 +88,88 @@ fn another_server_serves_within_a_second_after_the_master_died() {
         .collect();
     times.sort();
     assert!(times[times.len() / 2] < secs(1), "{times:?}");
+}
+
+/// How long a client that writes waits for an answer after something happened to the master, each time for another seed.
+fn interruptions(happens: impl Fn(&mut World, u64)) -> Vec<Duration> {
+    let mut times: Vec<Duration> = (0..20)
+        .map(|seed| {
+            let mut world = World::new(seed, 3);
+            let at = world.join(&ALL, true);
+            let file = world.open(at, b"/file", EventMask::NONE);
+            world.write(at, file, b"before");
+            world.run(ms(1000 + seed * 37));
+            let (master, _) = world.await_master(secs(1));
+            happens(&mut world, master);
+            let begun = world.now;
+            world.write(at, file, b"after");
+            assert_eq!(world.clients[at].failovers(), 1, "seed {seed}");
+            Duration::from_micros(world.now - begun)
+        })
+        .collect();
+    times.sort();
+    times
+}
+
+#[test]
+fn a_client_writes_again_within_a_second_after_the_master_died() {
+    let times = interruptions(World::crash);
+    assert!(times[times.len() / 2] < ms(800) && times.last() < Some(&ms(2500)), "{times:?}");
+}
+
+#[test]
+fn a_client_writes_again_soon_after_the_master_was_stopped() {
+    let times = interruptions(|world, master| world.pause(master, secs(20)));
+    assert!(times[times.len() / 2] < secs(1) && times.last() < Some(&ms(2500)), "{times:?}");
+}
+
+#[test]
+fn a_silent_waiter_hears_of_its_lock_soon_after_a_fail_over() {
+    for seed in 0..20 {
+        let mut world = World::new(seed, 3);
+        let (holder, waiter) = (world.join(&ALL, true), world.join(&ALL, true));
+        let [a, b] = [holder, waiter].map(|at| world.open(at, b"/lock", EventMask::LOCKED));
+        let locked = world.lock(holder, a);
+        assert_eq!(world.answer(holder, locked, secs(5)), Ok(Got::Locked));
+        let waits = world.lock(waiter, b);
+        assert_eq!(world.answer(waiter, waits, secs(5)), Ok(Got::Pending));
+        world.run(ms(500 + seed * 11));
+        let (master, _) = world.await_master(secs(1));
+        world.crash(master);
+        let unlocked = world.unlock(holder, a);
+        assert_eq!(world.answer(holder, unlocked, secs(5)), Ok(Got::Done));
+        let begun = world.now;
+        assert!(
+            world.wait(secs(5), |world| world.clients[waiter].told(b, EventMask::LOCKED) == 1),
+            "seed {seed}"
+        );
+        // The event may overtake the answer to RESUME, and comes again then after 50 ms.
+        assert!(world.now - begun < 100_000, "seed {seed}: {} µs after it was given", world.now - begun);
+        assert_eq!(world.clients[waiter].failovers(), 1, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_plain_client_is_told_when_there_has_been_no_master_for_long() {
+    let mut world = World::new(1, 3);
+    let (master, _) = world.await_master(secs(1));
+    let follower = if master == 1 { 2 } else { 1 };
+    let at = world.join(&[follower], false);
+    let file = world.open(at, b"/file", EventMask::NONE);
+    let others: Vec<u64> = ALL.into_iter().filter(|&id| id != follower).collect();
+    others.iter().for_each(|&id| world.crash(id));
+    let put = world.put(at, file, b"x");
+    world.run(ms(1500));
+    assert_eq!(world.node(follower).status().endpoint.redirects, 0, "a master may be chosen yet");
+    world.run(secs(10));
+    let told = world.node(follower).status().endpoint.redirects;
+    assert!(told > 0);
+    let said = world.clients[at].last_heard.clone();
+    let packet = Packet::parse(&said).unwrap();
+    packet.verify(&Key::new(b"tester").unwrap()).unwrap();
+    assert_eq!((packet.part.op(), packet.piece), (Some(Op::NotMaster), &[][..]), "as Hail says it");
+    world.start(others[0]);
+    assert_eq!(world.answer(at, put, secs(30)), Ok(Got::Done), "it has not given up");
 }
 
 #[test]

@@ -117,6 +117,71 @@ fn a_member_added_catches_up_votes_and_may_be_removed() {
     );
 }
 
+/// Makes the servers 4, 5 and 6 the members instead of 1, 2 and 3, which go on running.
+fn replace_all(world: &mut World) {
+    for newcomer in 4..=6 {
+        let addresses = world.add_newcomer(newcomer);
+        change(world, MemberChange::AddLearner { node: newcomer, addresses }).unwrap();
+        let votes = |world: &World| {
+            let mut nodes = world.servers.values().filter_map(|server| server.node.as_ref());
+            nodes.any(|node| {
+                node.serves() && node.members().members.get(&newcomer).is_some_and(|member| member.votes)
+            })
+        };
+        assert!(world.wait(secs(10), votes), "{newcomer} was not promoted");
+    }
+    for old in ALL {
+        let (master, _) = world.await_master(secs(5));
+        if master == old {
+            let clock = world.clock(old);
+            world.node(old).transfer(clock, 4).unwrap();
+            world.drain(old);
+            assert!(world.wait(secs(5), |world| world.master() == Some(4)));
+        }
+        change(world, MemberChange::Remove { node: old }).unwrap();
+        let gone = |world: &World| {
+            world
+                .master()
+                .and_then(|id| world.servers[&id].node.as_ref())
+                .is_some_and(|node| !node.members().contains(old))
+        };
+        assert!(world.wait(secs(5), gone), "{old} was not removed");
+    }
+}
+
+#[test]
+fn clients_go_on_when_all_servers_that_they_were_told_of_at_first_are_gone() {
+    let mut world = World::new(4, 3);
+    let (idle, busy) = (world.join(&ALL, true), world.join(&ALL, true));
+    let [a, b] = [idle, busy].map(|at| world.open(at, b"/file", EventMask::NONE));
+    replace_all(&mut world);
+    for _ in 0..35 {
+        world.write(busy, b, b"x");
+        world.run(secs(1));
+    }
+    ALL.into_iter().for_each(|id| world.crash(id));
+    let (master, _) = world.await_master(secs(5));
+    world.crash(master);
+    world.write(idle, a, b"idle");
+    world.write(busy, b, b"busy");
+    assert_eq!(world.read(idle, a), b"busy");
+}
+
+#[test]
+fn a_client_that_was_away_while_all_servers_were_replaced_is_led_to_the_new_ones() {
+    let mut world = World::new(5, 3);
+    let at = world.join_with(&ALL, true, secs(600));
+    let file = world.open(at, b"/file", EventMask::NONE);
+    world.unreachable = (1..=6).map(|id| (at, id)).collect();
+    replace_all(&mut world);
+    world.run(secs(5));
+    world.unreachable.clear();
+    // A new one that knows only those of before, too.
+    world.write(at, file, b"led");
+    let new = world.join(&ALL, true);
+    assert_eq!(world.clients[new].session.server().map(|server| server != server_addr(1)), Some(true));
+}
+
 #[test]
 fn only_the_master_changes_members() {
     let mut world = World::new(3, 3);

@@ -407,6 +407,7 @@ impl World {
                 let found = self.clients.iter().position(|client| client.addr == to);
                 if let Some(at) = found.filter(|&at| !self.mutes(from, at)) {
                     self.clients[at].heard.push((self.now, from));
+                    self.clients[at].last_heard.clone_from(&datagram);
                     // What is not taken in is a copy, or comes again.
                     let _ = self.clients[at].session.handle_datagram(time, from, &datagram);
                     self.settle(at);

@@ -266,7 +266,7 @@ fn a_numbered_nop_is_answered_with_the_epoch() {
     world.run(Duration::from_millis(50));
     world.resume(peer);
     let said = world.answer(peer, &Request::Nop);
-    assert_eq!(cldc_core::wire::extended::epoch(&said.body), Some(2));
+    assert_eq!(cldc_core::wire::extended::alive(&said.body).map(|(epoch, _)| epoch), Some(2));
     assert_eq!(Welcome::of(&said.body), None);
 }
 

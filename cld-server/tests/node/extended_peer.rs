@@ -284,7 +284,7 @@ impl Extended {
             if let Part::Only { xid, op: Op::Nop } = packet.part {
                 let (code, answered) = outcome(packet.piece).unwrap();
                 assert_eq!((code, answered), (Code::Ok, xid));
-                self.alive.push((packet.number, xid, extended::epoch(packet.piece).unwrap()));
+                self.alive.push((packet.number, xid, extended::alive(packet.piece).unwrap().0));
             } else {
                 assert_eq!((packet.part, packet.number), (Part::Only { xid: 0, op: Op::Ack }, 0));
             }

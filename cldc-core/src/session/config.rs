@@ -125,6 +125,36 @@ pub(super) const PACING: Pacing = Pacing {
     whole: u64::MAX,
 };
 
+/// How much an extended session puts up with before it looks for another server.
+#[derive(Debug)]
+pub(super) struct Patience {
+    /// How many resend timers, or NOPs, in a row are in vain with a server that is silent.
+    pub(super) times: u32,
+    /// How long the answer to a first NOP, or RESUME, is waited for at least.
+    pub(super) pause: Duration,
+    /// A search slows down: from RESUME to RESUME it waits for this part of the time that it has lasted.
+    pub(super) part: u64,
+    /// After so long without a word, a server that owes an answer is asked whether it is still there: it may have
+    /// taken a request, and be the master no more.
+    pub(super) answered_within: Duration,
+}
+
+/// With a server that is the only one known: it may be started again.
+pub(super) const ALONE: Patience = Patience {
+    times: 3,
+    pause: Duration::from_millis(250),
+    part: 2,
+    answered_within: Duration::from_secs(1),
+};
+
+/// With one of several: while this one is silent, the others choose a master within a second.
+pub(super) const AMONG_OTHERS: Patience = Patience {
+    times: 2,
+    pause: Duration::from_millis(100),
+    part: 6,
+    answered_within: Duration::from_millis(250),
+};
+
 /// What a session can do beyond what every peer of its version can.
 pub(super) const OFFERED: Features = Features::KNOWN;
 

@@ -3,7 +3,7 @@
 use super::keep_alive::KeepAlive;
 use super::resume::Resuming;
 use crate::link::Acknowledger;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 use crate::wire::extended::{Features, Welcome};
 
 #[derive(Debug)]
@@ -27,11 +27,9 @@ pub(super) struct Extended {
     pub(super) hinted: Option<Instant>,
     /// When the last packet of the present stream came.
     pub(super) heard: Instant,
+    /// When the master said last which servers there are.
+    pub(super) told: Instant,
 }
-
-/// After so long without a word, a server that owes an answer is asked whether it is still there: it may have taken a
-/// request, and be the master no more.
-const ANSWERED_WITHIN: Duration = Duration::from_secs(1);
 
 impl Extended {
     /// A session that is granted by the answer to the NEW_SESS `xid`.
@@ -48,6 +46,7 @@ impl Extended {
             resuming: None,
             hinted: None,
             heard: now,
+            told: now,
         };
         extended.adopt(welcome, offered);
         extended
@@ -60,11 +59,6 @@ impl Extended {
         self.max_message = usize::try_from(welcome.max_message).unwrap_or(usize::MAX);
         self.window = welcome.window;
         self.epoch = welcome.epoch;
-    }
-
-    /// When to ask whether the server is there, as a request that first left at `sent` is not answered.
-    pub(super) fn ask_at(&self, sent: Instant) -> Instant {
-        self.heard.max(sent) + ANSWERED_WITHIN
     }
 
     /// The xid of the next request, which counts as used.

@@ -9,7 +9,7 @@ use crate::lease::LeaseState;
 use crate::link::{Arrival, Message, Outgoing};
 use crate::time::Instant;
 use crate::wire::answer::outcome;
-use crate::wire::extended::{EventDetail, Features, Sequencer, epoch};
+use crate::wire::extended::{EventDetail, Features, Sequencer, alive};
 use crate::wire::{Answer, Code, EventMask, Op, Packet, Part, Rider};
 
 /// What has come in and waits to be taken by `poll_event`.
@@ -94,10 +94,15 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         if matches!(self.phase, Phase::Ended(_)) {
             return Err(Rejected::Ended);
         }
-        if Some(from) != self.server() {
+        let is_other = from != self.server;
+        if is_other && !(self.is_extended() && self.place_of(from).is_some()) {
             return Err(Rejected::Address);
         }
         let packet = Packet::parse(datagram).map_err(|_| Rejected::Malformed)?;
+        // Another server of the cell may be the master, and say so.
+        if is_other && (packet.rider.is_some() || packet.part.op() != Some(Op::Resume)) {
+            return Err(Rejected::Address);
+        }
         if packet.sid != self.sid {
             return Err(Rejected::Session);
         }
@@ -107,7 +112,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         if packet.verify(&self.key).is_ok() {
             return match (self.extended.is_some(), packet.rider) {
                 (true, Some(rider)) => self.handle_extended(&packet, rider),
-                (_, None) => self.handle_packet(&packet),
+                (_, None) => self.handle_packet(from, &packet),
                 (false, Some(_)) => Err(Rejected::Malformed),
             };
         }
@@ -210,11 +215,11 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
     }
 
     /// A packet of a plain session, or one that is outside the streams of an extended one.
-    fn handle_packet(&mut self, packet: &Packet<'_>) -> Result<(), Rejected> {
+    fn handle_packet(&mut self, from: SocketAddr, packet: &Packet<'_>) -> Result<(), Rejected> {
         match packet.part.op() {
             Some(Op::NotMaster) => return self.handle_not_master(packet),
             Some(Op::NewSess) => return self.handle_new_sess(packet),
-            Some(Op::Resume) if self.extended.is_some() => return self.handle_challenge(packet),
+            Some(Op::Resume) if self.extended.is_some() => return self.handle_challenge(from, packet),
             // Pieces are acknowledged to extended clients only; Hail's are unreadable, and of no use to us.
             Some(Op::AckFrag) => return Ok(()),
             Some(Op::Ack) => return Err(Rejected::Malformed),
@@ -265,7 +270,9 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         let Some(sent) = extended.keep_alive.answered(packet.number, xid) else {
             return Err(Rejected::Number);
         };
-        if let Some(epoch) = epoch(packet.piece).filter(|&epoch| epoch > extended.epoch) {
+        extended.told = self.now;
+        let (epoch, servers) = alive(packet.piece).unwrap_or_default();
+        if epoch > extended.epoch {
             extended.epoch = epoch;
             self.seen_epoch = self.seen_epoch.max(epoch);
             self.failover_untold = true;
@@ -273,6 +280,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         if let Some(lease) = &mut self.lease {
             lease.renew(sent);
         }
+        self.learn_servers(&servers, true);
         Ok(())
     }
 
@@ -493,7 +501,10 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
         let message = self.sender.settle(self.now, xid)?;
         if let (Some(lease), Some(sent)) = (&mut self.lease, message.sent) {
             lease.renew(sent);
-            if let Some(extended) = self.extended.as_mut().filter(|_| self.now < lease.renew_at()) {
+        }
+        // What it was asked for is known without its answer.
+        if self.lease.is_some_and(|lease| self.now < self.ask_at(&lease)) {
+            if let Some(extended) = &mut self.extended {
                 extended.keep_alive.cancel();
             }
         }

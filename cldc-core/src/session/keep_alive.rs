@@ -1,11 +1,9 @@
 //! The NOP that keeps an extended session alive: outside the stream, with a timer of its own (docs/protocol.md 7.3).
 
+use super::config::Patience;
 use crate::time::{Duration, Instant};
 
-/// After so many in vain the server counts as silent.
-const PATIENCE: u32 = 3;
-/// The shortest and the longest time that an answer is waited for.
-const SHORTEST: Duration = Duration::from_millis(250);
+/// The longest time that an answer is waited for.
 const LONGEST: Duration = Duration::from_secs(4);
 
 /// A NOP on its way.
@@ -50,10 +48,15 @@ impl KeepAlive {
     }
 
     /// Number and xid of the NOP that leaves now, if one does.
-    pub(super) fn poll(&mut self, now: Instant, round_trip: Option<Duration>) -> Option<(u64, u64)> {
-        let asked = self.asked.as_mut().filter(|asked| now >= asked.due && asked.times < PATIENCE)?;
+    pub(super) fn poll(
+        &mut self,
+        now: Instant,
+        patience: &Patience,
+        round_trip: Duration,
+    ) -> Option<(u64, u64)> {
+        let asked = self.asked.as_mut().filter(|asked| now >= asked.due && asked.times < patience.times)?;
         asked.sent.get_or_insert(now);
-        let first = round_trip.map_or(SHORTEST, |mean| mean.times(2).max(SHORTEST));
+        let first = round_trip.times(2).max(patience.pause);
         asked.due = now + first.times(1u64 << asked.times.min(4)).min(LONGEST);
         asked.times = asked.times.saturating_add(1);
         Some((self.number, asked.xid))
@@ -68,8 +71,8 @@ impl KeepAlive {
     }
 
     /// Whether it has asked in vain for long enough.
-    pub(super) fn is_in_vain(&self, now: Instant) -> bool {
-        self.asked.is_some_and(|asked| asked.times >= PATIENCE && now >= asked.due)
+    pub(super) fn is_in_vain(&self, now: Instant, patience: &Patience) -> bool {
+        self.asked.is_some_and(|asked| asked.times >= patience.times && now >= asked.due)
     }
 
     pub(super) fn poll_timeout(&self) -> Option<Instant> {

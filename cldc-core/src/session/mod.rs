@@ -27,7 +27,7 @@ pub use handles::LockState;
 
 use acks::Acks;
 use bodies::Bodies;
-use config::{PACING, resumed_bytes};
+use config::{ALONE, AMONG_OTHERS, PACING, Patience, resumed_bytes};
 use extended::Extended;
 use handles::Handles;
 use incoming::Ready;
@@ -90,8 +90,8 @@ struct InFlight {
 const STUCK_ACKS: u64 = 16;
 const STUCK_PASSES: u32 = 2;
 
-/// After how many resend timers in vain, in a row, a server counts as silent.
-const PATIENCE: u32 = 3;
+/// A session that renews its lease by requests asks so often what is new of the cell.
+const NEWS: Duration = Duration::from_secs(30);
 
 type EarlyPieces<const EARLY: usize> = heapless::Vec<Early<heapless::Vec<u8, PIECE>>, EARLY>;
 
@@ -117,8 +117,11 @@ pub struct Session<
     user: heapless::Vec<u8, MAX_USER>,
     key: Key,
     rng: Rng,
-    /// The servers that are known, and whose turn it is.
+    /// The servers that are known: those of which the cell has told, and those of the configuration of which it has not.
     servers: heapless::Vec<SocketAddr, MAX_SERVERS>,
+    /// How many of them, from the first, the cell has told.
+    told_servers: usize,
+    /// Whose turn it is.
     turn: usize,
     /// The server that the session is with, or that is being tried. It may be one that another server has named.
     server: SocketAddr,
@@ -198,6 +201,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             key: key.clone(),
             rng: Rng::new(config.seed),
             servers: servers.clone(),
+            told_servers: 0,
             turn: 0,
             server: *server,
             lease_wanted: config.lease,
@@ -256,8 +260,8 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
                 return resume;
             }
         } else if !is_over {
-            let round_trip = self.sender.round_trip();
-            if let Some((number, xid)) = self.extended.as_mut()?.keep_alive.poll(now, round_trip) {
+            let (patience, round_trip) = (self.patience_now(), self.sender.round_trip().unwrap_or_default());
+            if let Some((number, xid)) = self.extended.as_mut()?.keep_alive.poll(now, patience, round_trip) {
                 self.extended.as_mut()?.acknowledger.sent();
                 return self.emit(loose, Part::Only { xid, op: Op::Nop }, number, &[], buffer);
             }
@@ -422,11 +426,20 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             || self.sender.iter().any(|message| message.op == Op::Nop && message.body.call.is_none())
     }
 
-    /// When to ask the server for a sign of life: for the lease's sake, or for that of a request.
+    /// When to ask the server for a sign of life: for the lease's sake, for that of a request, or for news of the cell,
+    /// which the answers to requests do not bring.
     fn ask_at(&self, lease: &Lease) -> Instant {
-        let sent = self.sender.get(0).and_then(|oldest| oldest.sent);
-        let answer = self.extended.as_ref().zip(sent).map(|(extended, sent)| extended.ask_at(sent));
-        answer.map_or(lease.renew_at(), |at| at.min(lease.renew_at()))
+        let Some(extended) = &self.extended else { return lease.renew_at() };
+        let asking = lease.renew_at().min(extended.told + NEWS);
+        match self.sender.get(0).and_then(|oldest| oldest.sent) {
+            Some(sent) => asking.min(extended.heard.max(sent) + self.patience_now().answered_within),
+            None => asking,
+        }
+    }
+
+    /// What an extended session puts up with.
+    fn patience_now(&self) -> &'static Patience {
+        if self.servers.len() > 1 { &AMONG_OTHERS } else { &ALONE }
     }
 
     fn keep_lease(&mut self) {
@@ -444,10 +457,10 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
                 }
             }
         }
-        let now = self.now;
-        let is_silent = |extended: &Extended| extended.keep_alive.is_in_vain(now);
-        if self.extended.as_ref().is_some_and(is_silent) || self.sender.passes() >= PATIENCE {
-            self.resume();
+        let (now, patience) = (self.now, self.patience_now());
+        let is_silent = |extended: &Extended| extended.keep_alive.is_in_vain(now, patience);
+        if self.extended.as_ref().is_some_and(is_silent) || self.sender.passes() >= patience.times {
+            self.leave_silent();
         }
     }
 

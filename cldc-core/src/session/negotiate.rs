@@ -10,8 +10,11 @@ use crate::lease::{Lease, Terms};
 use crate::link::{Arrival, Sender};
 use crate::time::{Duration, Instant};
 use crate::wire::answer::outcome;
-use crate::wire::extended::{HELLO_PACKET, Hello, Master, VERSION, Welcome, fill};
+use crate::wire::extended::{Addresses, HELLO_PACKET, Hello, Master, VERSION, Welcome, fill};
 use crate::wire::{Code, Packet, Part, Request, Writer};
+
+/// To how many servers a session goes at once, one after the other, as those before say that they are not the master.
+const AT_ONCE: usize = 2;
 
 impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usize, const EARLY: usize>
     Session<RX, TX, REQUESTS, HANDLES, EARLY>
@@ -45,17 +48,23 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
     }
 
     pub(super) fn go_to_next(&mut self) {
-        self.turn = self.turn.wrapping_add(1).checked_rem(self.servers.len()).unwrap_or(0);
+        let next = self.turn.saturating_add(1);
+        self.turn = if next < self.servers.len() { next } else { 0 };
         if let Some(&server) = self.servers.get(self.turn) {
             self.server = server;
         }
     }
 
-    fn go_to(&mut self, server: SocketAddr) {
+    pub(super) fn go_to(&mut self, server: SocketAddr) {
         self.server = server;
-        if let Some(turn) = self.servers.iter().position(|known| *known == server) {
+        if let Some(turn) = self.place_of(server) {
             self.turn = turn;
         }
+    }
+
+    /// Where a server stands in the list, if it is known.
+    pub(super) fn place_of(&self, server: SocketAddr) -> Option<usize> {
+        self.servers.iter().position(|known| *known == server)
     }
 
     /// Whether there is another server to be tried.
@@ -65,37 +74,41 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
 
     /// The server is not the master. It may know who is.
     pub(super) fn handle_not_master(&mut self, packet: &Packet<'_>) -> Result<(), Rejected> {
-        let master = Master::of(packet.piece);
+        let told = Master::of(packet.piece);
         let is_connecting = matches!(self.phase, Phase::Connecting { .. });
         if !is_connecting {
             // A plain session belongs to its server, and what comes here may be recorded.
             if self.extended.is_none() {
                 return Ok(());
             }
-            if master.is_none() || !self.has_asked(packet.number) {
+            if told.is_none() || !self.has_asked(packet.number) {
                 return Err(Rejected::Number);
             }
         }
-        let epoch = master.map_or(0, |master| master.epoch);
-        // One that lags behind does not know who is the master now.
-        let address = master.and_then(|master| master.address).filter(|_| epoch >= self.seen_epoch);
-        self.seen_epoch = self.seen_epoch.max(epoch);
+        let mut address = None;
+        if let Some((master, servers)) = told {
+            // One that lags behind does not know who is the master now, nor one that misses the same as we do.
+            let is_news = |address: &SocketAddr| master.epoch >= self.seen_epoch && !self.has_left(address);
+            address = master.address.filter(is_news);
+            self.seen_epoch = self.seen_epoch.max(master.epoch);
+            self.learn_servers(&servers, false);
+        }
         // When all have said so, or name each other, there is no master yet: the next one is asked when its time has
         // come.
         let limit = self.servers.len().saturating_sub(usize::from(address.is_none()));
-        if self.refusals < limit {
+        if self.refusals < limit.min(AT_ONCE) {
             self.refusals = self.refusals.saturating_add(1);
             match address {
                 Some(address) => self.go_to(address),
                 None => self.go_to_next(),
             }
-            if is_connecting {
-                self.connect();
-            } else {
-                self.resume_here();
-            }
-        } else if !is_connecting {
-            self.resume();
+        } else if is_connecting || self.is_resuming() {
+            return Ok(());
+        }
+        if is_connecting {
+            self.connect();
+        } else {
+            self.resume_here(None);
         }
         Ok(())
     }
@@ -110,6 +123,28 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
                     || self.sender.iter().any(|message| message.sent.is_some() && message.covers(number))
             }
         }
+    }
+
+    /// Takes over which servers the cell has. The master's list `replaces` what was told before; to that of another
+    /// server, which may be old, it adds. Addresses of the configuration that nobody has told stay as far as there is
+    /// room: they may lead to the cell some other way.
+    pub(super) fn learn_servers(&mut self, list: &Addresses, replaces: bool) {
+        if list.is_empty() {
+            return;
+        }
+        // There is room: fewer are told than are known.
+        let servers = heapless::Vec::from_slice(list).unwrap_or_default();
+        let before = core::mem::replace(&mut self.servers, servers);
+        let told = core::mem::replace(&mut self.told_servers, list.len());
+        for (place, server) in before.iter().enumerate() {
+            let was_told = place < told;
+            let stays = !(was_told && replaces) && self.place_of(*server).is_none();
+            if stays && self.servers.push(*server).is_ok() && was_told {
+                self.told_servers = self.told_servers.saturating_add(1);
+            }
+        }
+        // One that is not in the list is followed by the first that is.
+        self.turn = self.place_of(self.server).unwrap_or(self.servers.len());
     }
 
     pub(super) fn handle_new_sess(&mut self, packet: &Packet<'_>) -> Result<(), Rejected> {
@@ -178,12 +213,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             None => self.lease = Some(Lease::new(terms, sent)),
         }
         self.seen_epoch = self.seen_epoch.max(welcome.epoch);
-        for server in &welcome.servers {
-            if !self.servers.contains(server) {
-                // Without room, those known before are enough.
-                let _ = self.servers.push(*server);
-            }
-        }
+        self.learn_servers(&welcome.servers, true);
     }
 
     /// The server's numbers begin after this one.

@@ -1,7 +1,9 @@
 //! How an extended session goes on from another address, at another server, or after a restart of the server
 //! (docs/protocol.md 7.4).
 
-use super::config::{OFFERED, RESUMED_WITHIN};
+use core::net::SocketAddr;
+
+use super::config::{OFFERED, Patience, RESUMED_WITHIN};
 use super::event::{Handle, Rejected};
 use super::{Datagram, Phase, Session, Transmit};
 use crate::rng::Rng;
@@ -10,12 +12,12 @@ use crate::wire::answer::outcome;
 use crate::wire::extended::{HELLO_PACKET, Resume, challenge, fill, resumed};
 use crate::wire::{Ack, Code, Op, Packet, Part, Request, Rider, Writer};
 
-/// How often each server is asked before it is the next one's turn.
-const TIMES: u32 = 2;
+/// How often the server is asked that has sent a challenge, before it is the next one's turn. Those that are silent have
+/// one try in each turn.
+const TIMES: u32 = 4;
 
-/// How long an answer is waited for in the first round; twice as long in the next ones, up to four times.
-const PAUSE: Duration = Duration::from_millis(250);
-const DOUBLINGS: u32 = 2;
+/// The longest pause between one RESUME and the next.
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// The shortest time between two resumptions that are begun because a server hints at it.
 const HINTS: Duration = Duration::from_secs(1);
@@ -34,16 +36,27 @@ pub(super) struct Resuming {
     due: Instant,
     /// How often this server has been asked without an answer.
     times: u32,
-    /// How many servers have been left in vain.
-    left: u32,
     /// The beginning of the answer is here, and with it the new streams.
     is_taking: bool,
+    /// When the search began.
+    begun: Instant,
+    /// The server that the session was with and has left because it was silent.
+    left: Option<SocketAddr>,
 }
 
 impl Resuming {
-    fn begin(now: Instant, rng: &mut Rng, left: u32) -> Self {
+    fn begin(now: Instant, rng: &mut Rng, left: Option<SocketAddr>) -> Self {
         let (number, xid) = (rng.next_u64(), rng.next_u64());
-        Self { number, xid, cookie: 0, sent: None, due: now, times: 0, left, is_taking: false }
+        Self { number, xid, cookie: 0, sent: None, due: now, times: 0, is_taking: false, begun: now, left }
+    }
+
+    /// Asks another server, at once. As long as none has sent a challenge, the name of the RESUME stays: answers that
+    /// come late count.
+    fn ask_another(&mut self, now: Instant, rng: &mut Rng) {
+        if self.cookie != 0 {
+            *self = Self { begun: self.begun, ..Self::begin(now, rng, self.left) };
+        }
+        (self.due, self.times) = (now, 0);
     }
 
     /// Whether the answer is being taken in.
@@ -60,69 +73,73 @@ impl Resuming {
         self.due
     }
 
-    /// Whether the RESUME leaves now; it counts as sent. `pause` is the time for an answer.
-    fn poll(&mut self, now: Instant, pause: Duration) -> bool {
-        if self.is_taking || self.times >= TIMES || now < self.due {
+    /// Whether the RESUME leaves now; it counts as sent. The pause until the next one is a little shorter or longer than
+    /// that of other sessions, which may have begun at the same moment.
+    fn poll(&mut self, now: Instant, patience: &Patience, round_trip: Duration, rng: &mut Rng) -> bool {
+        if self.has_asked() || now < self.due {
             return false;
         }
         self.sent.get_or_insert(now);
-        // The server sends an answer again of itself; a challenge it does not.
-        self.due = now + if self.cookie == 0 { pause } else { pause.times(2) };
+        let lasted = now.since(self.begun).part(patience.part);
+        let pause = patience.pause.max(lasted).min(LONGEST).max(round_trip.times(2));
+        let spread = rng.next_u64().checked_rem(pause.as_micros()).unwrap_or(0);
+        self.due = now + (pause.times(7) + Duration::from_micros(spread).times(2)).part(8);
         self.times = self.times.saturating_add(1);
         true
     }
 
-    /// Whether this server has had its time.
-    fn is_in_vain(&self, now: Instant) -> bool {
-        now >= self.due && (self.is_taking || self.times >= TIMES)
+    /// Whether this server is not asked again in this turn.
+    const fn has_asked(&self) -> bool {
+        self.is_taking || self.times >= if self.cookie == 0 { 1 } else { TIMES }
     }
 }
 
 impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usize, const EARLY: usize>
     Session<RX, TX, REQUESTS, HANDLES, EARLY>
 {
-    /// Begins to resume at the present server, if that has not begun yet.
-    pub(super) fn resume(&mut self) {
-        let Some(extended) = &mut self.extended else { return };
-        if extended.resuming.is_none() {
-            extended.keep_alive.cancel();
-            extended.resuming = Some(Resuming::begin(self.now, &mut self.rng, 0));
+    /// The present server is silent: begins to look for the master, if that has not begun yet.
+    pub(super) fn leave_silent(&mut self) {
+        if self.extended.as_ref().is_some_and(|extended| extended.resuming.is_none()) {
+            let left = Some(self.server);
+            self.refusals = 0;
+            self.go_to_next();
+            self.resume_here(left);
         }
     }
 
     /// Asks the present server, which is another one than before.
-    pub(super) fn resume_here(&mut self) {
+    pub(super) fn resume_here(&mut self, left: Option<SocketAddr>) {
         let Some(extended) = &mut self.extended else { return };
         extended.keep_alive.cancel();
-        let left = extended.resuming.as_ref().map_or(0, |resuming| resuming.left);
-        extended.resuming = Some(Resuming::begin(self.now, &mut self.rng, left));
-    }
-
-    /// Goes on to the next server if this one is silent.
-    pub(super) fn handle_resume_timeout(&mut self) {
-        let now = self.now;
-        let Some(resuming) = self.resuming_mut() else { return };
-        if resuming.is_in_vain(now) {
-            resuming.left = resuming.left.saturating_add(1);
-            self.refusals = 0;
-            self.go_to_next();
-            self.resume_here();
+        match &mut extended.resuming {
+            Some(resuming) => resuming.ask_another(self.now, &mut self.rng),
+            None => extended.resuming = Some(Resuming::begin(self.now, &mut self.rng, left)),
         }
     }
 
-    fn resuming_mut(&mut self) -> Option<&mut Resuming> {
-        self.extended.as_mut()?.resuming.as_mut()
+    /// Whether a server is the one that was left because it was silent. Others may not have missed it yet.
+    pub(super) fn has_left(&self, server: &SocketAddr) -> bool {
+        let resuming = self.extended.as_ref().and_then(|extended| extended.resuming.as_ref());
+        resuming.is_some_and(|resuming| resuming.left.as_ref() == Some(server))
+    }
+
+    /// Goes on to the next server if this one has had its time.
+    pub(super) fn handle_resume_timeout(&mut self) {
+        let resuming = self.extended.as_ref().and_then(|extended| extended.resuming.as_ref());
+        if resuming.is_some_and(|resuming| resuming.has_asked() && self.now >= resuming.due) {
+            self.refusals = 0;
+            self.go_to_next();
+            self.resume_here(None);
+        }
     }
 
     /// The RESUME, if it leaves now.
     pub(super) fn transmit_resume(&mut self, buffer: &mut Datagram) -> Option<Transmit> {
-        let (now, round_trip) = (self.now, self.sender.round_trip().unwrap_or_default());
-        let servers = u32::try_from(self.servers.len()).unwrap_or(u32::MAX);
+        let (patience, round_trip) = (self.patience_now(), self.sender.round_trip().unwrap_or_default());
         let extended = self.extended.as_mut()?;
         let next = extended.coming_xid();
         let resuming = extended.resuming.as_mut()?;
-        let rounds = resuming.left.checked_div(servers).unwrap_or(0).min(DOUBLINGS);
-        if !resuming.poll(now, PAUSE.times(1 << rounds).max(round_trip.times(2))) {
+        if !resuming.poll(self.now, patience, round_trip, &mut self.rng) {
             return None;
         }
         let Resuming { number, xid, cookie, .. } = *resuming;
@@ -136,7 +153,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
 
     /// A RESUME from the server outside the streams: a challenge, a hint that this session should resume, or the
     /// refusal of that.
-    pub(super) fn handle_challenge(&mut self, packet: &Packet<'_>) -> Result<(), Rejected> {
+    pub(super) fn handle_challenge(&mut self, from: SocketAddr, packet: &Packet<'_>) -> Result<(), Rejected> {
         let (Part::Only { .. }, Ok((code, xid))) = (packet.part, outcome(packet.piece)) else {
             return Err(Rejected::Malformed);
         };
@@ -149,21 +166,26 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
                 return Err(Rejected::Number);
             }
             extended.hinted = Some(now);
-            self.resume();
+            self.refusals = 0;
+            self.go_to(from);
+            self.resume_here(None);
             return Ok(());
         };
-        if (resuming.number, resuming.xid) != (packet.number, xid) || resuming.is_taking {
+        let is_late = from != self.server && resuming.cookie != 0;
+        if (resuming.number, resuming.xid) != (packet.number, xid) || resuming.is_taking || is_late {
             return Err(Rejected::Number);
         }
         match (code, cookie) {
             (Code::Challenge, Some(cookie)) if resuming.cookie == 0 => {
                 (resuming.cookie, resuming.sent) = (cookie, None);
                 (resuming.due, resuming.times) = (now, 0);
+                self.go_to(from);
             }
             // It has taken the one before, and its answer was lost: another number tells its next one from that.
             (Code::Challenge, Some(cookie)) if resuming.cookie != cookie => {
                 let due = resuming.due;
-                *resuming = Resuming { due, ..Resuming::begin(now, &mut self.rng, resuming.left) };
+                resuming.ask_another(now, &mut self.rng);
+                resuming.due = due;
             }
             (Code::SessInval, _) => self.lose(),
             // It will not say anything else when it is asked again.
@@ -212,6 +234,7 @@ impl<const RX: usize, const TX: usize, const REQUESTS: usize, const HANDLES: usi
             self.sender.renumber(resuming.number.wrapping_add(1));
         }
         extended.adopt(&welcome, OFFERED);
+        extended.told = self.now;
         extended.resuming = None;
         self.refusals = 0;
         self.accept_terms(&welcome, resuming.sent.unwrap_or(self.now));

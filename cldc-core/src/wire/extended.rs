@@ -197,10 +197,11 @@ pub fn challenge(body: &[u8]) -> Option<u64> {
     after_result(body, xdr::u64)
 }
 
-/// The epoch behind the result in the answer to NOP.
+/// The epoch behind the result in the answer to NOP, and the addresses of the cell's servers, if they are told.
 #[must_use]
-pub fn epoch(body: &[u8]) -> Option<u64> {
-    after_result(body, xdr::u64)
+pub fn alive(body: &[u8]) -> Option<(u64, Addresses)> {
+    let (rest, ((), epoch)) = (skip_result, xdr::u64).parse(body).ok()?;
+    Some((epoch, xdr::finish(addresses(rest)).unwrap_or_default()))
 }
 
 /// What stands of a handle's lock when a session is resumed.
@@ -268,15 +269,16 @@ pub struct Master {
 }
 
 impl Master {
-    /// Reads the body of a NOT_MASTER.
+    /// Reads the body of a NOT_MASTER, and the addresses of the cell's servers, if they are told.
     #[must_use]
-    pub fn of(body: &[u8]) -> Option<Self> {
-        let parsed = (xdr::u64, addresses).parse(body);
-        let (epoch, addresses) = xdr::finish(parsed).ok()?;
-        Some(Self { epoch, address: addresses.first().copied() })
+    pub fn of(body: &[u8]) -> Option<(Self, Addresses)> {
+        let (rest, epoch) = xdr::u64(body).ok()?;
+        let (rest, master) = addresses(rest).ok()?;
+        let servers = xdr::finish(addresses(rest)).unwrap_or_default();
+        Some((Self { epoch, address: master.first().copied() }, servers))
     }
 
-    /// Writes the body.
+    /// Writes the body. The addresses of the cell's servers may follow.
     ///
     /// # Errors
     /// [`Full`] if the buffer is too small.
@@ -382,8 +384,8 @@ fn addresses(input: &[u8]) -> Parsed<'_, Addresses> {
         let (rest, ip) = match kind >> 16 {
             4 => xdr::array::<4>.map(|&bytes| IpAddr::from(bytes)).parse(rest)?,
             6 => xdr::array::<16>.map(|&bytes| IpAddr::from(bytes)).parse(rest)?,
-            // How long it is, nobody knows: the list ends here.
-            _ => return Ok((input, list)),
+            // How long it is, nobody knows, nor what follows.
+            _ => return Ok((&[], list)),
         };
         if let Ok(port) = u16::try_from(kind & 0xffff) {
             let _ = list.push(SocketAddr::new(ip, port));
@@ -393,7 +395,11 @@ fn addresses(input: &[u8]) -> Parsed<'_, Addresses> {
     Ok((input, list))
 }
 
-fn emit_addresses(list: &[SocketAddr], out: &mut Writer<'_>) -> Result<(), Full> {
+/// Writes a list of addresses.
+///
+/// # Errors
+/// [`Full`] if the buffer is too small.
+pub fn emit_addresses(list: &[SocketAddr], out: &mut Writer<'_>) -> Result<(), Full> {
     out.u32(u32::try_from(list.len()).map_err(|_| Full)?)?;
     for address in list {
         let port = u32::from(address.port());

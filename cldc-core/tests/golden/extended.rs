@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use cldc_core::wire::extended::{
-    self, EventDetail, Features, Hello, Master, Resume, Sequencer, Standing, Stands, Welcome,
+    self, Addresses, EventDetail, Features, Hello, Master, Resume, Sequencer, Standing, Stands, Welcome,
 };
 use cldc_core::wire::{
     Ack, Answer, Code, EventMask, LockFlags, Op, Packet, Part, Request, Rider, Seal, Writer,
@@ -26,7 +26,7 @@ enum Body {
     Alive { xid: u64 },
     Locked { xid: u64 },
     Event { events: EventMask, detail: EventDetail<'static> },
-    Master { address: Option<SocketAddr> },
+    Master { address: Option<SocketAddr>, servers: bool },
 }
 
 /// A packet that holds a whole message.
@@ -106,6 +106,7 @@ impl Golden {
             Body::Alive { xid } => {
                 result(Code::Ok, *xid, &mut out);
                 out.u64(EPOCH).unwrap();
+                extended::emit_addresses(&[FIRST, SECOND], &mut out).unwrap();
             }
             Body::Locked { xid } => {
                 result(Code::Ok, *xid, &mut out);
@@ -115,7 +116,10 @@ impl Golden {
                 Answer::Event { fh: 2, events: *events }.emit(&mut out).unwrap();
                 detail.emit(&mut out).unwrap();
             }
-            Body::Master { address } => Master { epoch: 8, address: *address }.emit(&mut out).unwrap(),
+            Body::Master { address, servers } => {
+                Master { epoch: 8, address: *address }.emit(&mut out).unwrap();
+                servers.then(|| extended::emit_addresses(&[FIRST, SECOND], &mut out).unwrap());
+            }
         }
         out.written().to_vec()
     }
@@ -146,7 +150,7 @@ impl Golden {
             }
             Body::Alive { xid } => {
                 result(Code::Ok, *xid);
-                assert_eq!(extended::epoch(body), Some(EPOCH));
+                assert_eq!(extended::alive(body), Some((EPOCH, welcome().servers)));
             }
             Body::Locked { xid } => {
                 result(Code::Ok, *xid);
@@ -157,9 +161,10 @@ impl Golden {
                 assert_eq!(Answer::parse(Op::Event, body), Ok(plain), "{name}");
                 assert_eq!(EventDetail::of(body), Some(*detail), "{name}");
             }
-            Body::Master { address } => {
+            Body::Master { address, servers } => {
+                let told = if *servers { welcome().servers } else { Addresses::new() };
                 assert_eq!(Answer::parse(Op::NotMaster, body), Ok(Answer::NotMaster));
-                assert_eq!(Master::of(body), Some(Master { epoch: 8, address: *address }));
+                assert_eq!(Master::of(body), Some((Master { epoch: 8, address: *address }, told)));
             }
         }
     }
@@ -329,8 +334,8 @@ const ANSWERS: &[Golden] = &[
         body: Body::Alive { xid: 0xc0ff_ee00_0000_0003 },
         hex:
             "746b703163444c430123456789abcdef00000005616c696365000000000003035eed0000000000050000000080000000
-              00000009000000000000000500000000c0ffee0000000003000000000000000705000000000000008e758744d8d00fd1
-              e0d541f93c838f8d6902f6b7",
+              00000009000000000000000500000000c0ffee000000000300000000000000070000000200041f910a00000100061f92
+              20010db800000000000000000000000205000000000000004c879c5d5116b95509ce206d0a029fa3765cf2ea",
     },
     Golden {
         name: "LOCK succeeds",
@@ -423,10 +428,11 @@ const ANSWERS: &[Golden] = &[
         xid: 0x5eed_0000_0000_000d,
         number: 0x8000_0000_0000_0002,
         rider: None,
-        body: Body::Master { address: Some(FIRST) },
+        body: Body::Master { address: Some(FIRST), servers: true },
         hex:
             "746b703163444c430123456789abcdef00000005616c696365000000000000035eed00000000000d0000000f00000000
-              000000080000000100041f910a00000102000000000000803ba9a458cc32138a885cfb22a968650635b3189b",
+              000000080000000100041f910a0000010000000200041f910a00000100061f9220010db8000000000000000000000002
+              0200000000000080d885a8bae0125b0b323d316832bc9e141c194dc4",
     },
     Golden {
         name: "NOT_MASTER, nobody knows who is",
@@ -434,7 +440,7 @@ const ANSWERS: &[Golden] = &[
         xid: 0x5eed_0000_0000_000e,
         number: 0x8000_0000_0000_0004,
         rider: None,
-        body: Body::Master { address: None },
+        body: Body::Master { address: None, servers: false },
         hex:
             "746b703163444c430123456789abcdef00000005616c696365000000000000035eed00000000000e0000000f00000000
               000000080000000004000000000000806a74c80ce18d215859dbdb480f044805b7ad04a4",

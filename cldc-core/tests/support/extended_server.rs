@@ -8,7 +8,7 @@ use cldc_core::link::{Acknowledger, Arrival, Early, Outgoing, Receiver, Sender};
 use cldc_core::time::{Duration, Instant};
 use cldc_core::wire::answer::outcome;
 use cldc_core::wire::extended::{
-    Addresses, EventDetail, Features, Hello, Master, Sequencer, VERSION, Welcome,
+    Addresses, EventDetail, Features, Hello, Master, Sequencer, VERSION, Welcome, emit_addresses,
 };
 use cldc_core::wire::limits::MAX_PACKET;
 use cldc_core::wire::{Answer, Code, EventMask, Key, Op, Packet, Part, Request, Rider, Seal};
@@ -299,6 +299,7 @@ impl ExtendedServer {
                 }
                 let (_, mut body) = done(Op::Nop, xid, Code::Ok);
                 body.extend(epoch.to_be_bytes());
+                body.extend(bytes(|out| emit_addresses(&self.welcome.servers, out)));
                 let rider = Rider { ack: streams.receiver.ack(), loose: true };
                 streams.acknowledger.sent();
                 let (to, part) = (streams.address, Part::Only { xid: 0, op: Op::Nop });
@@ -408,7 +409,10 @@ impl Peer for ExtendedServer {
         };
         let Some(replica) = &mut self.replica else {
             self.refusals += 1;
-            let body = bytes(|out| self.master.emit(out));
+            let body = bytes(|out| {
+                self.master.emit(out)?;
+                emit_addresses(&self.welcome.servers, out)
+            });
             return self.say(from, packet_of(sid, Op::NotMaster, number, &body));
         };
         let is_known = replica.sessions.contains_key(&sid);

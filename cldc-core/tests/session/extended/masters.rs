@@ -11,7 +11,7 @@ use crate::support::extended_server::{ExtendedServer, riding};
 use crate::support::name_space::bytes;
 use crate::support::network::Faults;
 use crate::support::peer::{one_shot, packet};
-use crate::support::world::server;
+use crate::support::world::{CLIENT, server};
 
 #[test]
 fn new_sess_goes_where_a_follower_says_though_nobody_told_the_address_before() {
@@ -33,7 +33,7 @@ fn a_silent_master_is_left_for_the_next_server_and_its_locks_come_along() {
     let begin = world.now;
     assert_eq!(world.call(|session, now| session.put(now, handle, b"x")), Ok(Came::Done));
     assert_eq!(world.session.address(), server(1));
-    assert!(seconds(begin, world.now) < 3.0, "{} s", seconds(begin, world.now));
+    assert!(seconds(begin, world.now) < 0.2, "{} s: two resends", seconds(begin, world.now));
 }
 
 #[test]
@@ -52,7 +52,7 @@ fn a_master_that_has_taken_a_request_and_answers_no_more_is_left_soon() {
     assert_eq!(world.session.handle_datagram(clock, server(0), &taken), Ok(()));
     assert_eq!(world.answer(request), Ok(Came::Done));
     assert_eq!(world.session.address(), server(1));
-    assert!(seconds(begin, world.now) < 5.0, "{} s", seconds(begin, world.now));
+    assert!(seconds(begin, world.now) < 1.0, "{} s", seconds(begin, world.now));
 }
 
 #[test]
@@ -63,6 +63,140 @@ fn an_idle_session_notices_a_silent_master_by_its_nops() {
     world.run_for(Duration::from_secs(14));
     assert_eq!(world.session.address(), server(1));
     assert_eq!(world.told, [Told::Connected, Told::Failover(8)], "never in doubt");
+}
+
+#[test]
+fn a_session_that_waits_hears_of_a_fail_over_from_the_new_master_itself() {
+    let mut world = with_two_servers::<SmallSession>(1);
+    let sid = world.session.id();
+    hand_over(&mut world);
+    world.silent.push(server(0));
+    world.servers[1].hint(sid, 0, 0, CLIENT);
+    world.run_for(Duration::from_millis(20));
+    assert_eq!(world.session.address(), server(1));
+    assert_eq!(world.told, [Told::Connected, Told::Failover(8)]);
+}
+
+#[test]
+fn nobody_but_a_server_of_the_cell_is_heard() {
+    let mut world = with_two_servers::<SmallSession>(1);
+    world.servers[1].hint(world.session.id(), 0, 0, CLIENT);
+    let (_, hint) = crate::support::peer::Peer::transmit(&mut world.servers[1], world.now).unwrap();
+    let clock = world.clock();
+    assert_eq!(world.session.handle_datagram(clock, server(5), &hint), Err(Rejected::Address));
+    // Nor is what only the session's own server may say.
+    let (sid, end) = (world.session.id(), Part::Only { xid: 1, op: Op::NotMaster });
+    let not_master = packet(sid, end, 1, &bytes(|out| Master { epoch: 9, address: None }.emit(out)));
+    assert_eq!(world.session.handle_datagram(clock, server(1), &not_master), Err(Rejected::Address));
+    assert_eq!(world.session.handle_datagram(clock, server(1), &hint), Ok(()));
+    assert_eq!(world.session.address(), server(1));
+}
+
+#[test]
+fn a_challenge_that_comes_after_the_next_server_was_asked_counts() {
+    let mut world = with_two_servers::<SmallSession>(1);
+    hand_over(&mut world);
+    world.silent.extend([server(0), server(1)]);
+    let clock = world.clock();
+    let request = world.session.nop(clock).unwrap();
+    world.run_until(|world| world.sent.iter().any(|sent| sent.to == server(1)));
+    let asked = world.sent.last().unwrap().bytes.clone();
+    world.run_until(|world| world.sent.last().unwrap().to == server(0));
+    let now = world.now;
+    world.silent.pop();
+    crate::support::peer::Peer::receive(&mut world.servers[1], now, CLIENT, &asked);
+    assert_eq!(world.answer(request), Ok(Came::Done));
+    assert!(seconds(now, world.now) < 0.02, "{} s", seconds(now, world.now));
+}
+
+/// How many packets a session with a request sends in the first second without a master, in 20 s, and in a minute.
+fn sent_without_a_master(silent: &[usize]) -> (usize, usize, usize) {
+    let followers = (2..4).map(|seed| ExtendedServer::follower(seed, None));
+    let servers = std::iter::once(ExtendedServer::new(1)).chain(followers).collect();
+    let mut world = Extended::<SmallSession>::new(servers, 1, Faults::NONE);
+    world.run_until(|world| world.told == [Told::Connected]);
+    world.silent.extend(silent.iter().map(|&index| server(index)));
+    world.sent.clear();
+    let clock = world.clock();
+    world.session.nop(clock).unwrap();
+    let mut sent = [1, 19, 40].into_iter().map(|span| {
+        world.run_for(Duration::from_secs(span));
+        world.sent.len()
+    });
+    (sent.next().unwrap(), sent.next().unwrap(), sent.next().unwrap())
+}
+
+#[test]
+fn servers_that_are_all_dead_are_asked_less_and_less_often() {
+    let (first, soon, later) = sent_without_a_master(&[0, 1, 2]);
+    assert!((8..=15).contains(&first) && soon <= 50, "{first}, {soon}");
+    assert!(later - soon <= 46 && later > soon + 30, "once in a second: {}", later - soon);
+}
+
+#[test]
+fn followers_of_a_dead_master_are_asked_at_a_bounded_rate() {
+    let (first, soon, later) = sent_without_a_master(&[0]);
+    assert!(first <= 36 && soon <= 120, "{first}, {soon}");
+    assert!(later - soon <= 3 * 46, "at most all in each turn: {}", later - soon);
+}
+
+#[test]
+fn a_server_alone_in_its_cell_is_asked_for_longer_before_the_session_resumes() {
+    let mut world = connected::<SmallSession>(1, Faults::NONE);
+    world.silent.push(server(0));
+    let begin = world.now;
+    world.session.nop(begin).unwrap();
+    world.run_until(|world| count(&world.sent, Op::Resume) > 0);
+    assert!(seconds(begin, world.now) > 0.3, "after three resends: {} s", seconds(begin, world.now));
+}
+
+#[test]
+fn the_list_of_servers_is_told_again_to_an_idle_session_and_replaces_the_one_before() {
+    let mut servers =
+        vec![ExtendedServer::new(1), ExtendedServer::follower(2, None), ExtendedServer::follower(3, None)];
+    servers[0].welcome.servers.extend([server(0), server(1)]);
+    let mut world = Extended::<SmallSession>::with(servers, 1, Faults::NONE, |config| {
+        config.servers = &config.servers[..1];
+    });
+    world.run_until(|world| world.told == [Told::Connected]);
+    world.servers[0].welcome.servers = [server(0), server(2)].into_iter().collect();
+    world.run_for(Duration::from_secs(11));
+    let now = world.now;
+    let [from, _, to] = &mut world.servers[..] else { panic!("three servers") };
+    from.hand_over(now, to, server(2));
+    world.silent.push(server(0));
+    assert_eq!(world.call(Client::nop), Ok(Came::Done));
+    assert_eq!((world.session.address(), world.servers[1].refusals), (server(2), 0));
+}
+
+#[test]
+fn a_busy_session_asks_now_and_then_what_is_new() {
+    let mut world = with_two_servers::<SmallSession>(1);
+    let handle = world.open(b"/file", EventMask::NONE);
+    world.servers[0].welcome.servers = [server(0), server(7)].into_iter().collect();
+    for _ in 0..100 {
+        assert_eq!(world.call(|session, now| session.put(now, handle, b"x")), Ok(Came::Done));
+        world.run_for(Duration::from_millis(1_000));
+    }
+    assert_eq!(world.servers[0].nops, 3, "in 100 s");
+    world.silent.push(server(0));
+    world.sent.clear();
+    let clock = world.clock();
+    world.session.nop(clock).unwrap();
+    world.run_for(Duration::from_secs(1));
+    assert!(world.sent.iter().any(|sent| sent.to == server(7)), "it knows the newcomer");
+}
+
+#[test]
+fn a_server_that_was_removed_leads_on_to_those_that_it_knows() {
+    let mut removed = ExtendedServer::follower(1, None);
+    removed.welcome.servers.push(server(1)).unwrap();
+    let servers = vec![removed, ExtendedServer::new(2)];
+    let mut world = Extended::<SmallSession>::with(servers, 1, Faults::NONE, |config| {
+        config.servers = &config.servers[..1];
+    });
+    world.run_for(Duration::from_millis(20));
+    assert_eq!((&world.told[..], world.session.address()), (&[Told::Connected][..], server(1)));
 }
 
 #[test]
