@@ -1,36 +1,11 @@
 //! What clients see of a cell of three while its servers are killed, stopped and started again is linearizable, and no two
-//! clients trust one lock. `CLD_TEST_SEED` repeats what the clients do, and to which servers what is done.
-#![expect(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on must fail"
-)]
+//! clients trust one lock. `CLD_TEST_SEED` repeats what the clients do.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on must fail")]
 
 mod support;
 
-use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
-use std::thread;
-use std::time::{Duration, Instant};
-
 use cld_tests::cell::Cell;
-use cld_tests::history::Recorder;
-use cld_tests::rng::{Rng, seed};
-use cldc_udp::{Error, LockKind, Options, Result};
-use support::Kind;
-use support::recorded::{RecordedClient, RecordedFile};
-
-/// Every call ends by then, but for hasty ones.
-const DEADLINE: Duration = Duration::from_secs(30);
-/// Too short for a fail-over.
-const HASTE: Duration = Duration::from_millis(200);
-/// Two blocking ones, two async ones, and a plain one that knows one server only and takes no locks: it would hold
-/// them while that server is down.
-const CLIENTS: u64 = 5;
-/// Files at a time.
-const FILES: u64 = 2;
-/// Operations of each client in one round. Each round has files of its own, so that histories stay short.
-const OPERATIONS: u64 = 60;
+use support::mix::{self, Progress};
 
 /// What is done to the cell while clients work.
 #[derive(Clone, Copy, Debug)]
@@ -52,145 +27,29 @@ const FAULTS: [Fault; 6] = [
 
 #[test]
 fn histories_linearize_and_locks_have_one_holder_whatever_becomes_of_the_master() {
-    let seed = seed();
-    println!("CLD_TEST_SEED={seed}");
-    let mut rng = Rng::new(seed);
     let mut cell = Cell::start(3);
-    let recorder = Recorder::new();
-    let options = Options::new("tester", "tester").timeout(DEADLINE);
-    let clients: Vec<RecordedClient<'_>> = (0..CLIENTS)
-        .map(|number| {
-            let kind = if number % 2 == 0 { Kind::Blocking } else { Kind::Async };
-            let options = options.clone();
-            let options = match number {
-                0..4 => options.servers(cell.addresses()),
-                _ => options.server(cell.addresses()[rng.below(3) as usize]).plain(),
-            };
-            RecordedClient::new(&recorder, number, kind.connect(options).unwrap())
-        })
-        .collect();
-    for (round, fault) in FAULTS.into_iter().enumerate() {
-        println!("round {round}: {fault:?}");
-        let done = AtomicU64::new(0);
-        thread::scope(|scope| {
-            for client in &clients {
-                let (rng, done) = (Rng::new(rng.next_u64()), &done);
-                scope.spawn(move || {
-                    Worker { client, rng, round, files: [const { None }; FILES as usize], done }.work()
-                });
-            }
-            let at = rng.below(CLIENTS * OPERATIONS / 2);
-            await_count(&done, at);
-            harm(&mut cell, fault, &done);
-        });
-    }
-    let (operations, open) = recorder.size();
-    println!("{operations} operations, {open} without an answer");
-    if let Err(violation) = recorder.check() {
-        panic!("CLD_TEST_SEED={seed}: {violation}");
-    }
+    mix::linearizes(&mut cell, &FAULTS, |cell, fault, progress| harm(cell, *fault, progress));
 }
 
 /// Leaves the cell with all its servers.
-fn harm(cell: &mut Cell, fault: Fault, done: &AtomicU64) {
+fn harm(cell: &mut Cell, fault: Fault, progress: &Progress) {
     let master = cell.master();
     let other = (master + 1) % 3;
-    // It comes in the first half of the round, so that there are as many left.
-    let more = |count| await_count(done, done.load(SeqCst) + count);
     match fault {
         Fault::KillMaster | Fault::KillFollower => {
             let victim = if matches!(fault, Fault::KillMaster) { master } else { other };
             cell.servers[victim].kill9();
-            more(CLIENTS * 2);
+            progress.await_more();
             cell.servers[victim].restart();
         }
         Fault::StopMaster => {
             cell.servers[master].stop();
-            more(CLIENTS * 2);
+            progress.await_more();
             cell.servers[master].cont();
         }
         Fault::HandOver => {
             let to = cell.says(other, "server").unwrap();
             cell.ask(master, &["transfer", &to]).unwrap();
         }
-    }
-}
-
-#[track_caller]
-fn await_count(count: &AtomicU64, goal: u64) {
-    let deadline = Instant::now() + DEADLINE;
-    while count.load(SeqCst) < goal {
-        assert!(Instant::now() < deadline, "{} operations of {goal} in time", count.load(SeqCst));
-        thread::sleep(Duration::from_millis(2));
-    }
-}
-
-/// What one client does in a round.
-struct Worker<'a> {
-    client: &'a RecordedClient<'a>,
-    rng: Rng,
-    round: usize,
-    /// Those that it has open.
-    files: [Option<RecordedFile<'a>>; FILES as usize],
-    done: &'a AtomicU64,
-}
-
-impl Worker<'_> {
-    fn work(mut self) {
-        for number in 0..OPERATIONS {
-            let place = self.rng.below(FILES);
-            match self.step(place, number) {
-                Ok(()) => {}
-                // The file was deleted by another client, or is not there yet; whether it may be so is checked.
-                Err(Error::Server(_)) => self.close(place),
-                Err(Error::Timeout { doing: "reading a file" | "writing a file" }) => {}
-                Err(error) => panic!("{error}"),
-            }
-            self.done.fetch_add(1, SeqCst);
-        }
-        (0..FILES).for_each(|place| self.close(place));
-    }
-
-    fn step(&mut self, place: u64, number: u64) -> Result<()> {
-        let path = format!("/{}.{place}", self.round);
-        let data = format!("{}.{number}", self.client.client().sid());
-        let choice = self.rng.below(100);
-        let slot = &mut self.files[place as usize];
-        let Some(file) = slot else {
-            *slot = Some(self.client.open(&path, choice < 80)?);
-            return Ok(());
-        };
-        match choice {
-            // While its server is stopped, it asks again and again: a late answer must not be an old one.
-            0..30 | 75.. if !self.client.client().is_extended() => file.read_within(HASTE).map(drop),
-            0..30 => file.read().map(drop),
-            30..50 => file.write(data.as_bytes()),
-            50..54 => file.write_within(HASTE, data.as_bytes()),
-            54..65 => file.version().map(drop),
-            65..70 => self.client.remove(&path),
-            70..75 => {
-                self.close(place);
-                Ok(())
-            }
-            _ => {
-                let kind = if self.rng.chance(0.7) { LockKind::Exclusive } else { LockKind::Shared };
-                let lock = if self.rng.chance(0.5) { file.try_lock(kind)? } else { Some(file.lock(kind)?) };
-                let Some(lock) = lock else { return Ok(()) };
-                if self.rng.chance(0.5) {
-                    file.write(data.as_bytes())?;
-                }
-                lock.note_trust();
-                if let Some(sequencer) = lock.sequencer().filter(|_| self.rng.chance(0.5)) {
-                    self.client.check_sequencer(&path, &sequencer)?;
-                }
-                lock.release()
-            }
-        }
-    }
-
-    fn close(&mut self, place: u64) {
-        // Of a file that was deleted this is refused.
-        let closed = self.files[place as usize].take().map(RecordedFile::close);
-        assert!(matches!(closed, None | Some(Ok(()) | Err(Error::Server(_)))), "{closed:?}");
     }
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses another part of it")]
 
 pub(crate) mod load;
+pub(crate) mod mix;
 pub(crate) mod recorded;
 
 use std::future::poll_fn;
