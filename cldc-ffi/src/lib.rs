@@ -14,9 +14,13 @@ mod dirent;
 mod freestanding;
 #[cfg(feature = "std")]
 mod hosted;
+#[cfg(feature = "std")]
+mod ncld;
 mod pointers;
 #[cfg(feature = "std")]
 mod registry;
 mod session;
 mod types;
+#[cfg(feature = "std")]
+mod udp;
 mod words;

@@ -6,7 +6,10 @@
 mod thread;
 mod wait;
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use cldc_core::lease::LeaseState;
@@ -280,6 +283,12 @@ impl File {
         Ok(block_on(self.0.try_lock(kind))?.map(Lock))
     }
 
+    /// Asks for the file's lock, and waits in its queue without a deadline: for programs that have other things to do.
+    pub fn queue_lock(&self, kind: LockKind) -> Queued {
+        let file = self.0.with_timeout(Duration::MAX);
+        Queued(Box::pin(async move { file.lock(kind).await }))
+    }
+
     /// Closes the file, which releases its lock, and waits for the server's answer.
     ///
     /// # Errors
@@ -292,6 +301,25 @@ impl File {
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.0.handle()
+    }
+}
+
+/// A lock that is waited for, as a future that needs no runtime: it begins when it is polled first, and is woken when
+/// the lock is held, or cannot be. Dropped, it leaves the queue. The errors are those of [`File::lock`].
+#[must_use = "a lock is asked for when this is polled"]
+pub struct Queued(Pin<Box<dyn Future<Output = Result<client::Lock>> + Send>>);
+
+impl Future for Queued {
+    type Output = Result<Lock>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(context).map(|locked| locked.map(Lock))
+    }
+}
+
+impl std::fmt::Debug for Queued {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Queued")
     }
 }
 
@@ -360,6 +388,18 @@ impl Events {
             Some(None) => Err(self.0.end_error()),
             None => Err(Error::Timeout { doing: "waiting for an event" }),
         }
+    }
+
+    /// The next event, or nothing when the session has ended, for who waits for other things too: without one, the
+    /// context is woken when there is.
+    pub fn poll_next(&mut self, context: &Context<'_>) -> Poll<Option<FileEvent>> {
+        self.0.poll(context)
+    }
+
+    /// Why there are no events any more.
+    #[must_use]
+    pub fn end_error(&self) -> Error {
+        self.0.end_error()
     }
 }
 

@@ -37,7 +37,7 @@ impl Events {
         self.session.hub.with(|driver, _| driver.end_error())
     }
 
-    fn poll(&self, context: &Context<'_>) -> Poll<Option<FileEvent>> {
+    pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Option<FileEvent>> {
         self.session.hub.with(|driver, _| driver.poll_file_event(self.reader, context.waker()))
     }
 }

@@ -14,6 +14,8 @@ mod requests;
 mod turn;
 
 #[cfg(feature = "std")]
+pub(crate) use datagrams::cldc_receive_pkt;
+#[cfg(feature = "std")]
 pub(crate) use open::Opening;
 
 use core::ffi::{CStr, c_void};

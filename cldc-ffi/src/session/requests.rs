@@ -80,7 +80,9 @@ pub(crate) extern "C" fn cldc_open(
         let path = pointers::string(pathname, MAX_PATH)?;
         let free = session.files.iter_mut().find(|file| file.state == FileState::Free);
         let file = ptr::from_mut(free.ok_or(Errno::MFile)?);
-        session.ask(Ask::Open(path, OpenMode(open_mode), EventMask(events), file), copts)?;
+        // Hail's servers tell of a deletion whatever the mask is; ours go by it in extended sessions.
+        let events = EventMask(events) | EventMask::DELETED;
+        session.ask(Ask::Open(path, OpenMode(open_mode), events, file), copts)?;
         out.write(file);
         Ok(())
     });
