@@ -4,12 +4,12 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::builder::StyledStr;
+use clap::builder::{BoolishValueParser, StyledStr};
 use clap::{ArgAction, Args, CommandFactory, Parser, Subcommand};
 
 use crate::config::Settings;
 
-/// The key file that `cld user` edits when it is not told another.
+/// The key file that `cld user` edits when nothing says otherwise.
 pub(crate) const DEFAULT_KEYS: &str = "/etc/cld/keys";
 
 /// The CLD lock server: a name space of small files, with sessions and locks.
@@ -52,14 +52,25 @@ pub(crate) struct CommandLine {
 /// What else the program does than serve.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Edit the key file: the users and their secrets
+    /// Change the users and their secrets: those of a cell, or in the key file of a cell of one
     User {
         #[command(subcommand)]
         action: UserAction,
 
-        /// The key file
-        #[arg(long, value_name = "FILE", default_value = DEFAULT_KEYS, global = true)]
-        keys: PathBuf,
+        /// Edit this key file [default: /etc/cld/keys, unless '--data' is given or /etc/cld/cld.toml has 'cell-secret']
+        #[arg(long, value_name = "FILE", global = true, conflicts_with = "data")]
+        keys: Option<PathBuf>,
+
+        #[command(flatten)]
+        server: Running,
+    },
+    /// Show or change the limits of a cell
+    Limits {
+        #[command(flatten)]
+        server: Running,
+
+        #[command(subcommand)]
+        action: Option<LimitsAction>,
     },
     /// Show how a running server and its cell are
     Status {
@@ -202,13 +213,17 @@ pub(crate) struct NewServer {
     pub(crate) cell_secret: PathBuf,
 }
 
-/// What to do with the key file.
+/// What to do about the users.
 #[derive(Debug, Subcommand)]
 pub(crate) enum UserAction {
     /// Add a user with a random secret, and print the secret
     Add {
         /// 1 to 31 bytes, without ':' and control characters
         name: String,
+
+        /// Take the secret from this file, or '-' from standard input, instead of a random one
+        #[arg(long, value_name = "FILE")]
+        key_file: Option<PathBuf>,
     },
     /// Take a user out
     Remove {
@@ -217,6 +232,24 @@ pub(crate) enum UserAction {
     },
     /// Print the users' names
     List,
+    /// Let in those who are not listed too, with their names as secrets; or no more
+    Insecure {
+        /// Whether they are let in
+        #[arg(value_name = "on|off", action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+        on: bool,
+    },
+}
+
+/// What to do about the limits.
+#[derive(Debug, Subcommand)]
+pub(crate) enum LimitsAction {
+    /// Set one limit
+    Set {
+        /// The name of its option, such as max-sessions
+        name: String,
+        /// Its value
+        value: u64,
+    },
 }
 
 impl CommandLine {

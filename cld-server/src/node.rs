@@ -13,6 +13,7 @@ mod front;
 mod interface;
 mod members;
 mod peers;
+mod settings;
 mod snapshots;
 mod transfers;
 mod upgrade;
@@ -21,13 +22,14 @@ pub use divergence::Divergence;
 pub use interface::{
     Clock, DiskDone, DiskJob, Event, NodeConfig, PeerCounters, SnapshotPolicy, Start, Status,
 };
+pub use settings::{Authority, SetError};
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
 use cldc_core::time::Instant;
 
-use crate::database::{Action, Batch, Command, Database, Limits};
+use crate::database::{Action, Batch, Command, Database};
 use crate::endpoint::{Endpoint, EndpointConfig, Readers, SocketId, Transmit, Via};
 use crate::keys::Keys;
 use crate::peer::frame::{Frame, RelayWay};
@@ -38,6 +40,7 @@ use divergence::Stopping;
 use front::Front;
 use members::Farewell;
 use peers::Peers;
+use settings::Settings;
 use snapshots::Snapshots;
 
 /// Ticks without a word from the master until a follower asks for votes.
@@ -55,10 +58,24 @@ enum Mastery {
     Beginning {
         term: u64,
     },
+    /// It is applied; users and limits become those of the configuration, if that counts.
+    Settling {
+        term: u64,
+    },
     /// It serves.
     Serving {
         term: u64,
     },
+}
+
+impl Mastery {
+    /// In which term it is the master, or begins to be.
+    const fn term(self) -> Option<u64> {
+        match self {
+            Self::No => None,
+            Self::Beginning { term } | Self::Settling { term } | Self::Serving { term } => Some(term),
+        }
+    }
 }
 
 /// A server.
@@ -67,7 +84,7 @@ pub struct Node<E = RaftEngine> {
     /// Its number in the cell.
     me: u64,
     config: NodeConfig,
-    keys: Keys,
+    settings: Settings,
     engine: E,
     database: Database,
     endpoint: Endpoint,
@@ -145,7 +162,7 @@ impl<E: Engine> Node<E> {
             endpoint: Endpoint::new(endpoint, config.seed, clock.now),
             snapshots: Snapshots::new(config.snapshot, engine.snapshot_point().at.index),
             config,
-            keys,
+            settings: Settings::new(keys),
             engine,
             database,
             mastery: Mastery::No,
@@ -181,7 +198,7 @@ impl<E: Engine> Node<E> {
         }
         self.lease();
         let via = Via::Socket(via);
-        self.endpoint.handle_datagram(clock.now, &self.database, &self.keys, (via, from), datagram);
+        self.endpoint.handle_datagram(clock.now, &self.database, (via, from), datagram);
         self.advance(clock);
     }
 
@@ -247,17 +264,6 @@ impl<E: Engine> Node<E> {
         self.advance(clock);
     }
 
-    /// Puts other keys in force, from the next packet on.
-    pub fn set_keys(&mut self, keys: Keys) {
-        self.keys = keys;
-    }
-
-    /// Puts other limits in force, through the log.
-    pub fn set_limits(&mut self, clock: Clock, limits: Limits) {
-        self.config.limits = limits;
-        self.advance(clock);
-    }
-
     /// Writes the next datagram that may leave into `buffer`, which must hold
     /// [`MAX_PACKET`](cldc_core::wire::limits::MAX_PACKET) bytes. To be called until it gives nothing.
     pub fn poll_transmit(&mut self, clock: Clock, buffer: &mut [u8]) -> Option<Transmit> {
@@ -265,7 +271,7 @@ impl<E: Engine> Node<E> {
             return None;
         }
         while let Some(Transmit { via, to, len }) =
-            self.endpoint.poll_transmit(clock.now, &self.database, &self.keys, buffer)
+            self.endpoint.poll_transmit(clock.now, &self.database, buffer)
         {
             match via {
                 Via::Socket(via) => return Some(Transmit { via, to, len }),
@@ -332,7 +338,7 @@ impl<E: Engine> Node<E> {
     }
 
     fn is_quiet(&self) -> bool {
-        !self.proposed && self.commands.is_empty() && self.endpoint.is_idle()
+        !self.proposed && self.commands.is_empty() && self.settings.is_empty() && self.endpoint.is_idle()
     }
 
     /// Whether it is the master, and answers.
@@ -417,6 +423,7 @@ impl<E: Engine> Node<E> {
         self.mastery = Mastery::No;
         self.proposed = false;
         self.commands.clear();
+        self.settings.restart();
         self.reads.clear();
         self.endpoint.clear();
         let (transfers, mut out) = self.peers.transfers(&mut self.disk);
@@ -472,6 +479,13 @@ impl<E: Engine> Node<E> {
         if self.proposed {
             return false;
         }
+        self.compare_settings();
+        if let Mastery::Settling { term } = self.mastery
+            && self.settings.is_empty()
+            && self.commands.is_empty()
+        {
+            self.serve(clock, term);
+        }
         let batch = self.next_batch(clock);
         if batch.is_empty() {
             return false;
@@ -500,7 +514,8 @@ impl<E: Engine> Node<E> {
                     self.commands.push_back(Command { at: clock.wall, epoch, action });
                 }
             }
-            Mastery::Beginning { .. } | Mastery::Serving { .. } => {}
+            Mastery::Beginning { .. } => {}
+            Mastery::Settling { .. } | Mastery::Serving { .. } => self.queue_settings(clock),
         }
         let epoch = self.database.epoch();
         if self.serves()
@@ -510,10 +525,6 @@ impl<E: Engine> Node<E> {
         {
             self.comparisons.asked();
             self.commands.push_back(Command { at: clock.wall, epoch, action: Action::CompareDigests });
-        }
-        let limits = self.config.limits.clamped();
-        if self.serves() && *self.database.limits() != limits && self.commands.is_empty() {
-            self.commands.push_back(Command { at: clock.wall, epoch, action: Action::SetLimits(limits) });
         }
         if let Some(to) = self.rise()
             && self.commands.is_empty()
@@ -537,8 +548,7 @@ impl<E: Engine> Node<E> {
 
     /// Applies a committed entry, and tells the endpoint what its commands did.
     fn apply(&mut self, clock: Clock, at: LogPosition, payload: &[u8]) {
-        if matches!(self.mastery, Mastery::Beginning { term } | Mastery::Serving { term } if term == at.term)
-        {
+        if self.mastery.term() == Some(at.term) {
             self.proposed = false;
         }
         let commands = match Batch::decode(payload, self.config.versions) {
@@ -555,10 +565,13 @@ impl<E: Engine> Node<E> {
             match self.mastery {
                 Mastery::Serving { .. } => {
                     self.endpoint.applied(clock.now, &self.database, &command.action, &effects);
+                    self.was_set(&command.action, &effects);
                 }
                 Mastery::Beginning { term } if term == at.term && command.action == Action::BeginEpoch => {
-                    self.begin_epoch(clock, term);
+                    self.mastery = Mastery::Settling { term };
+                    self.settings.restart();
                 }
+                Mastery::Settling { .. } => self.was_set(&command.action, &effects),
                 Mastery::Beginning { .. } | Mastery::No => {}
             }
             if self.database.version() != version {
@@ -572,7 +585,8 @@ impl<E: Engine> Node<E> {
         }
     }
 
-    fn begin_epoch(&mut self, clock: Clock, term: u64) {
+    /// Serves from now on, with all sessions of the replicated state.
+    fn serve(&mut self, clock: Clock, term: u64) {
         self.mastery = Mastery::Serving { term };
         self.lease();
         self.endpoint.begin_epoch(clock.now, &self.database);

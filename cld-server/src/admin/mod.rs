@@ -8,8 +8,11 @@ pub(crate) mod client;
 mod report;
 mod warnings;
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
+use crate::keys::Secret;
 pub(crate) use report::{Disk, Log, Member, Report, Role, Totals, name_of};
 
 /// The socket's name in the data directory.
@@ -18,7 +21,7 @@ pub(crate) const SOCKET: &str = "admin.sock";
 /// The longest request, in bytes.
 pub(crate) const MAX_REQUEST: usize = 4096;
 
-/// The longest answer, in bytes: a cell has 32 members at most.
+/// The longest answer, in bytes: a cell has 32 members at most, and the names of users come in parts.
 pub(crate) const MAX_ANSWER: u64 = 64 << 10;
 
 /// The longest part of a snapshot, in bytes.
@@ -47,6 +50,45 @@ pub(crate) enum Request {
     },
     /// A snapshot of what this server has.
     Snapshot,
+    /// The users, in the order of their names.
+    Users {
+        /// Those after this one; from the first on if it is none.
+        after: Option<String>,
+    },
+    /// The limits of the cell.
+    Limits,
+    /// Change a user or a limit.
+    Set(Change),
+}
+
+/// A change of the cell's users or limits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "set", deny_unknown_fields)]
+pub(crate) enum Change {
+    /// Let a user in.
+    AddUser {
+        /// The user.
+        name: String,
+        /// The user's secret.
+        secret: Secret,
+    },
+    /// Let a user in no more.
+    RemoveUser {
+        /// The user.
+        name: String,
+    },
+    /// Let in those who are not listed, too, or no more.
+    UserAsKey {
+        /// Whether they are.
+        on: bool,
+    },
+    /// Set a limit.
+    Limit {
+        /// Its option.
+        name: String,
+        /// Its value.
+        value: u64,
+    },
 }
 
 /// What is answered.
@@ -62,6 +104,20 @@ pub(crate) enum Answer {
     },
     /// The snapshot follows.
     Snapshot,
+    /// Users.
+    Users {
+        /// The names.
+        names: Vec<String>,
+        /// Whether there may be more after the last of them.
+        more: bool,
+        /// Whether those who are not listed are let in, too.
+        user_as_key: bool,
+    },
+    /// The limits, by their options.
+    Limits {
+        /// The values.
+        limits: BTreeMap<String, u64>,
+    },
     /// It is not done.
     Refused {
         /// Why, and what would help.

@@ -6,11 +6,11 @@
 mod settings;
 mod values;
 
+use std::collections::BTreeMap;
 use std::fmt::{self, Display, Formatter};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cldc_core::wire::extended::MAX_ADDRESSES as MAX_CLIENT_ADDRESSES;
 use thiserror::Error;
@@ -28,7 +28,6 @@ const DEFAULT_FILE: &str = "/etc/cld/cld.toml";
 
 const DEFAULT_DATA: &str = "/var/lib/cld";
 const DEFAULT_PID: &str = "/var/run/cld.pid";
-const DEFAULT_SESSION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The most addresses that a server listens on.
 const MAX_ADDRESSES: usize = 64;
@@ -76,8 +75,6 @@ pub(crate) struct Config {
     pub(crate) port_file: Option<PathBuf>,
     /// Where the users' secrets come from.
     pub(crate) keys: KeySource,
-    /// How long a session may be silent before it ends.
-    pub(crate) session_timeout: Duration,
     /// How much the server takes on.
     pub(crate) limits: Limits,
     /// How much it keeps for clients that do not acknowledge it.
@@ -102,6 +99,8 @@ pub(crate) enum KeySource {
     File(PathBuf),
     /// Each user's name is its secret.
     UserAsKey,
+    /// The configuration names no users: they are the cell's.
+    Cell,
 }
 
 impl Display for KeySource {
@@ -109,6 +108,7 @@ impl Display for KeySource {
         match self {
             Self::File(path) => write!(out, "the key file {}", path.display()),
             Self::UserAsKey => out.write_str("insecure-user-as-key"),
+            Self::Cell => out.write_str("the cell"),
         }
     }
 }
@@ -122,6 +122,7 @@ impl KeySource {
         match self {
             Self::File(path) => file::load(path).map(Keys::Listed),
             Self::UserAsKey => Ok(Keys::UserAsKey),
+            Self::Cell => Ok(Keys::Listed(BTreeMap::new())),
         }
     }
 }
@@ -147,6 +148,7 @@ impl Config {
         let keys = match (settings.keys, settings.insecure_user_as_key) {
             (Some(file), false) => KeySource::File(file),
             (None, true) => KeySource::UserAsKey,
+            (None, false) if settings.cell_secret.is_some() => KeySource::Cell,
             (None, false) => return Err(ConfigError::NoKeys),
             (Some(_), true) => return Err(ConfigError::KeysTwice),
         };
@@ -185,9 +187,6 @@ impl Config {
             pid_file: settings.pid.or(default_pid),
             port_file: settings.port_file,
             keys,
-            session_timeout: settings
-                .session_timeout
-                .map_or(DEFAULT_SESSION_TIMEOUT, |n| Duration::from_secs(n.get())),
             limits,
             queue_limits,
             log: LogConfig {
@@ -210,6 +209,15 @@ pub(crate) fn data_directory(named: Option<PathBuf>) -> Result<PathBuf, ConfigEr
     let default = Path::new(DEFAULT_FILE);
     let settings = if default.exists() { Settings::load(default)? } else { Settings::default() };
     Ok(settings.data.unwrap_or_else(|| PathBuf::from(DEFAULT_DATA)))
+}
+
+/// Whether the default configuration file is that of a server of a cell of several.
+///
+/// # Errors
+/// [`ConfigError`] if the file cannot be read.
+pub(crate) fn default_is_of_cell() -> Result<bool, ConfigError> {
+    let default = Path::new(DEFAULT_FILE);
+    Ok(default.exists() && Settings::load(default)?.cell_secret.is_some())
 }
 
 /// Whether a packet can be sent there at all.
@@ -267,7 +275,7 @@ mod tests {
         let background = config("insecure-user-as-key = true").unwrap();
         assert_eq!(background.port.to_string(), "8081");
         assert_eq!(background.pid_file, Some("/var/run/cld.pid".into()));
-        assert_eq!(background.session_timeout, Duration::from_secs(60));
+        assert_eq!(background.limits.session_timeout, 60);
         assert!(!background.foreground && !background.log.stderr && background.addresses.is_empty());
         assert_eq!(background.limits, Limits::default());
         assert_eq!(config("insecure-user-as-key = true\nforeground = true").unwrap().pid_file, None);

@@ -205,6 +205,7 @@ impl Settings {
             path_length: self.max_path_length.map_or(default.path_length, Within::get),
             payload: self.max_payload.map_or(default.payload, Within::get),
             total_data: self.max_total_data.map_or(default.total_data, Within::get),
+            session_timeout: self.session_timeout.map_or(default.session_timeout, Within::get),
         }
     }
 

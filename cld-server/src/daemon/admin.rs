@@ -1,4 +1,4 @@
-//! The commands that ask a running server: `cld status`, `member`, `transfer`, and `snapshot save`.
+//! The commands that ask a running server: `cld status`, `member`, `transfer`, `user`, `limits` and `snapshot save`.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use thiserror::Error;
 
 use super::tell;
 use crate::admin::client::{AdminError, Client};
-use crate::admin::{Answer, Report, Request};
-use crate::cli::{MemberAction, Running};
+use crate::admin::{Answer, Change, Report, Request};
+use crate::cli::{LimitsAction, MemberAction, Running};
 use crate::config::{ConfigError, data_directory};
 use crate::storage::{SnapshotError, SnapshotReader};
 
@@ -59,6 +59,36 @@ pub(super) fn save(server: Running, path: &Path) -> Result<(), CommandError> {
     Ok(())
 }
 
+/// The users that the server lists, and whether others are let in.
+pub(super) fn users(server: Running) -> Result<(Vec<String>, bool), CommandError> {
+    let mut client = Client::connect(&data_directory(server.data)?)?;
+    let mut all: Vec<String> = Vec::new();
+    loop {
+        match client.ask(&Request::Users { after: all.last().cloned() })? {
+            Answer::Users { names, more, user_as_key } => {
+                all.extend(names);
+                if !more {
+                    return Ok((all, user_as_key));
+                }
+            }
+            _ => return Err(CommandError::Unexpected),
+        }
+    }
+}
+
+/// Prints or sets the limits.
+pub(super) fn limits(server: Running, action: Option<LimitsAction>) -> Result<(), CommandError> {
+    if let Some(LimitsAction::Set { name, value }) = action {
+        return change(server, &Request::Set(Change::Limit { name, value }));
+    }
+    match Client::connect(&data_directory(server.data)?)?.ask(&Request::Limits)? {
+        Answer::Limits { limits } => {
+            print(&limits.iter().map(|(name, value)| format!("{name:<24} {value}\n")).collect::<String>())
+        }
+        _ => Err(CommandError::Unexpected),
+    }
+}
+
 fn report(server: Running) -> Result<Report, CommandError> {
     match Client::connect(&data_directory(server.data)?)?.ask(&Request::Status)? {
         Answer::Status(report) => Ok(*report),
@@ -67,7 +97,7 @@ fn report(server: Running) -> Result<Report, CommandError> {
 }
 
 /// Asks for a change until it is made or refused for good.
-fn change(server: Running, request: &Request) -> Result<(), CommandError> {
+pub(super) fn change(server: Running, request: &Request) -> Result<(), CommandError> {
     let mut client = Client::connect(&data_directory(server.data)?)?;
     let begun = Instant::now();
     loop {

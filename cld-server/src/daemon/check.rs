@@ -13,6 +13,9 @@ use crate::storage::{LogStore, OpenError, OpenMode, Store};
 /// Checks the keys and the data directory, and prints the configuration.
 pub(super) fn run(config: &Config) -> Result<(), Failure> {
     let users = match config.keys.load()? {
+        _ if config.cell.is_some() => {
+            "those of the cell; of a new cell, those of its first server's configuration".to_owned()
+        }
         Keys::Listed(users) => format!("{} in {}", users.len(), config.keys),
         Keys::UserAsKey => "everybody, with the user's name as the secret (insecure)".to_owned(),
     };
@@ -45,7 +48,7 @@ pub(super) fn run(config: &Config) -> Result<(), Failure> {
         ("told to clients", clients),
         ("other servers", others),
         ("users", users),
-        ("session timeout", format!("{} s", config.session_timeout.as_secs())),
+        ("session timeout", format!("{} s", config.limits.session_timeout)),
         ("sessions", format!("{} in all, {} of one user", limits.sessions, limits.sessions_per_user)),
         (
             "handles",

@@ -63,7 +63,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Does what is done besides serving.
 fn command_of(command: Command) -> Result<(), Failure> {
     match command {
-        Command::User { action, keys } => users::run(&action, &keys)?,
+        Command::User { action, keys, server } => users::run(action, keys, server)?,
+        Command::Limits { server, action } => admin::limits(server, action)?,
         Command::Cell { action } => cell::run(&action)?,
         Command::Status { server, json } => admin::status(server, json)?,
         Command::Member { server, action } => admin::member(server, action)?,
@@ -163,6 +164,8 @@ enum Failure {
     Command(#[from] CommandError),
     #[error(transparent)]
     Cell(#[from] CellError),
+    #[error("a key file cannot say that; start the server with or without '--insecure-user-as-key'")]
+    NotInFile,
     #[error("cannot write to standard output: {0}")]
     Output(std::io::Error),
 }
@@ -181,6 +184,7 @@ impl Failure {
             | Self::Serve(_)
             | Self::Cell(_)
             | Self::Command(_)
+            | Self::NotInFile
             | Self::Output(_) => EXIT_FAILURE,
         })
     }

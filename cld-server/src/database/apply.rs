@@ -15,6 +15,7 @@ impl Database {
         match &command.action {
             Action::BeginEpoch => self.begin_epoch(command),
             Action::SetLimits(limits) => self.limits = limits.clamped(),
+            Action::Set(setting) => effects.set = Some(self.set(setting)),
             Action::OpenSession { sid, user, peer, xid, order, terms } => {
                 let session = Session::new(*user, *peer, *xid, *order, *terms);
                 effects.reply = Some(Reply::Code(self.open_session(*sid, session, &mut effects)));

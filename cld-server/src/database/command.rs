@@ -3,6 +3,7 @@
 use super::limits::Limits;
 use super::sequencer::Sequencer;
 use super::session::{Terms, UserName};
+use super::settings::Setting;
 use crate::codec::{CodecError, Reader, Writer};
 use crate::versions::{FIRST, Feature, Versions};
 use cldc_core::wire::codes::{EventMask, LockFlags, OpenMode};
@@ -30,6 +31,8 @@ pub enum Action {
     BeginEpoch,
     /// Sets the cell's limits.
     SetLimits(Limits),
+    /// Changes a user or a limit.
+    Set(Setting),
     /// A client opens a session (NEW_SESS).
     OpenSession {
         /// The session's id, chosen by the client.
@@ -81,6 +84,7 @@ impl Action {
         match self {
             Self::BeginEpoch
             | Self::SetLimits(_)
+            | Self::Set(_)
             | Self::OpenSession { .. }
             | Self::Request { .. }
             | Self::ExpireSession { .. }
@@ -269,6 +273,10 @@ impl Command {
                 out.u32(*to);
             }
             Action::CompareDigests => out.u8(6),
+            Action::Set(setting) => {
+                out.u8(7);
+                setting.encode(out);
+            }
         }
     }
 
@@ -295,6 +303,7 @@ impl Command {
             4 => Action::ExpireSession { sid: input.u64()? },
             5 => Action::RaiseVersion { to: input.u32()? },
             6 => Action::CompareDigests,
+            7 => Action::Set(Setting::decode(input)?),
             other => return Err(CodecError::Invalid { what: "kind of command", value: other.into() }),
         };
         Ok(Self { at, epoch, action })

@@ -15,7 +15,7 @@ use crate::codec::{CodecError, Reader, Writer};
 
 /// The version of what is hashed, and how. To be raised with every change of an item's encoding. Digests of different versions
 /// say nothing about each other: while a cell has servers with both, they neither confirm nor contradict each other.
-pub const DIGEST_VERSION: u8 = 1;
+pub const DIGEST_VERSION: u8 = 2;
 
 /// The checksum of a state, or of a part of it.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +30,7 @@ pub(super) enum Item {
     Handle = 3,
     Claim = 4,
     Lock = 5,
+    User = 6,
 }
 
 impl Digest {

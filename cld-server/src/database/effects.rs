@@ -1,6 +1,7 @@
 //! What a command did, for the endpoint to tell the clients once the command is committed.
 
 use super::limits::LimitKind;
+use super::settings::SettingError;
 use crate::codec::{CodecError, Reader, Writer};
 use cldc_core::wire::codes::{Code, EventMask};
 
@@ -16,6 +17,8 @@ pub struct Effects {
     pub ended: Option<u64>,
     /// The limit that refused the command.
     pub refused: Option<LimitKind>,
+    /// Whether a setting was made, or why not.
+    pub set: Option<Result<(), SettingError>>,
 }
 
 impl Effects {

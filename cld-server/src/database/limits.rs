@@ -3,12 +3,16 @@
 use crate::codec::{CodecError, Reader, Writer};
 use cldc_core::wire::codes::Code;
 use cldc_core::wire::limits::{MAX_PATH, MAX_PAYLOAD};
+use std::ops::RangeInclusive;
 
 /// Most replies that a session's table holds. The endpoint holds back writes of a session before it is full.
 pub const REPLIES_MAX: usize = 64;
 
 /// Most handles of a session that any configuration can allow: with it, a session fits in one record of a snapshot.
 pub const HANDLES_MAX: u64 = 2048;
+
+/// How long, in seconds, a plain session may be allowed to be silent.
+pub const SESSION_TIMEOUTS: RangeInclusive<u64> = 2..=600;
 
 /// What a file or directory costs beside its path and contents, as [`Limits::total_data`] counts, in bytes.
 pub const INODE_COST: u64 = 128;
@@ -30,6 +34,8 @@ pub struct Limits {
     pub payload: u64,
     /// Bytes in all files and their paths together, and [`INODE_COST`] for each.
     pub total_data: u64,
+    /// Seconds that a plain session may be silent, within [`SESSION_TIMEOUTS`].
+    pub session_timeout: u64,
 }
 
 impl Default for Limits {
@@ -42,59 +48,71 @@ impl Default for Limits {
             path_length: MAX_PATH as u64,
             payload: MAX_PAYLOAD as u64,
             total_data: 1 << 30,
+            session_timeout: 60,
         }
     }
 }
 
 impl Limits {
-    /// These limits, lowered to what the protocol and the snapshot's format can carry.
+    /// These limits, lowered or raised to what is possible: by the protocol, and by the snapshot's format.
     #[must_use]
     pub fn clamped(self) -> Self {
         Self {
             handles_per_session: self.handles_per_session.min(HANDLES_MAX),
             path_length: self.path_length.min(MAX_PATH as u64),
             payload: self.payload.min(MAX_PAYLOAD as u64),
+            session_timeout: self.session_timeout.clamp(*SESSION_TIMEOUTS.start(), *SESSION_TIMEOUTS.end()),
             ..self
         }
     }
 
+    /// The value of a limit; `None` for [`LimitKind::Replies`], which is always [`REPLIES_MAX`].
+    #[must_use]
+    pub const fn get(&self, limit: LimitKind) -> Option<u64> {
+        Some(match limit {
+            LimitKind::Sessions => self.sessions,
+            LimitKind::SessionsPerUser => self.sessions_per_user,
+            LimitKind::HandlesPerSession => self.handles_per_session,
+            LimitKind::HandlesPerUser => self.handles_per_user,
+            LimitKind::PathLength => self.path_length,
+            LimitKind::Payload => self.payload,
+            LimitKind::TotalData => self.total_data,
+            LimitKind::SessionTimeout => self.session_timeout,
+            LimitKind::Replies => return None,
+        })
+    }
+
+    /// The same but for one limit.
+    #[must_use]
+    pub const fn with(mut self, limit: LimitKind, value: u64) -> Self {
+        match limit {
+            LimitKind::Sessions => self.sessions = value,
+            LimitKind::SessionsPerUser => self.sessions_per_user = value,
+            LimitKind::HandlesPerSession => self.handles_per_session = value,
+            LimitKind::HandlesPerUser => self.handles_per_user = value,
+            LimitKind::PathLength => self.path_length = value,
+            LimitKind::Payload => self.payload = value,
+            LimitKind::TotalData => self.total_data = value,
+            LimitKind::SessionTimeout => self.session_timeout = value,
+            LimitKind::Replies => {}
+        }
+        self
+    }
+
     pub(super) fn encode(&self, out: &mut Writer) {
-        let Self {
-            sessions,
-            sessions_per_user,
-            handles_per_session,
-            handles_per_user,
-            path_length,
-            payload,
-            total_data,
-        } = *self;
-        for limit in [
-            sessions,
-            sessions_per_user,
-            handles_per_session,
-            handles_per_user,
-            path_length,
-            payload,
-            total_data,
-        ] {
-            out.u64(limit);
+        for limit in LimitKind::SETTABLE {
+            out.u64(self.get(limit).unwrap_or_default());
         }
     }
 
     pub(super) fn decode(input: &mut Reader<'_>) -> Result<Self, CodecError> {
-        Ok(Self {
-            sessions: input.u64()?,
-            sessions_per_user: input.u64()?,
-            handles_per_session: input.u64()?,
-            handles_per_user: input.u64()?,
-            path_length: input.u64()?,
-            payload: input.u64()?,
-            total_data: input.u64()?,
-        })
+        LimitKind::SETTABLE
+            .into_iter()
+            .try_fold(Self::default(), |limits, limit| Ok(limits.with(limit, input.u64()?)))
     }
 }
 
-/// Which limit a command ran into.
+/// Which limit: one to be set, or that a command ran into.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LimitKind {
     /// [`Limits::sessions`].
@@ -111,11 +129,45 @@ pub enum LimitKind {
     Payload,
     /// [`Limits::total_data`].
     TotalData,
+    /// [`Limits::session_timeout`]. No command runs into it.
+    SessionTimeout,
     /// [`REPLIES_MAX`].
     Replies,
 }
 
 impl LimitKind {
+    /// Those of [`Limits`], in the order in which they are encoded.
+    pub const SETTABLE: [Self; 8] = [
+        Self::Sessions,
+        Self::SessionsPerUser,
+        Self::HandlesPerSession,
+        Self::HandlesPerUser,
+        Self::PathLength,
+        Self::Payload,
+        Self::TotalData,
+        Self::SessionTimeout,
+    ];
+
+    /// How it stands in a command.
+    pub(super) const fn number(self) -> u8 {
+        match self {
+            Self::Sessions => 0,
+            Self::SessionsPerUser => 1,
+            Self::HandlesPerSession => 2,
+            Self::HandlesPerUser => 3,
+            Self::PathLength => 4,
+            Self::Payload => 5,
+            Self::TotalData => 6,
+            Self::SessionTimeout => 7,
+            Self::Replies => 8,
+        }
+    }
+
+    /// The limit of this [`number`](Self::number), if it may be set.
+    pub(super) fn of_number(number: u8) -> Option<Self> {
+        Self::SETTABLE.get(usize::from(number)).copied()
+    }
+
     /// How the client is told.
     #[must_use]
     pub const fn code(self) -> Code {
@@ -126,7 +178,7 @@ impl LimitKind {
         }
     }
 
-    /// The limit's name, as in the configuration.
+    /// Its name in the log and among the counters.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -137,8 +189,16 @@ impl LimitKind {
             Self::PathLength => "path_length",
             Self::Payload => "payload",
             Self::TotalData => "total_data",
+            Self::SessionTimeout => "session_timeout",
             Self::Replies => "replies",
         }
+    }
+
+    /// Its option's name, in the configuration and for `cld limits`.
+    #[must_use]
+    pub fn option(self) -> String {
+        let name = self.name().replace('_', "-");
+        if self == Self::SessionTimeout { name } else { format!("max-{name}") }
     }
 }
 

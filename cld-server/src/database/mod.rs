@@ -1,4 +1,4 @@
-//! The replicated state and nothing else: files, sessions, handles, locks, replies. The same commands in the same order
+//! The replicated state and nothing else: files, sessions, handles, locks, replies, users and limits. The same commands in the same order
 //! make the same state and the same effects on every replica: there is no clock here, no randomness, no I/O, and no
 //! configuration of the one server.
 //!
@@ -17,20 +17,24 @@ mod namespace;
 mod path;
 mod sequencer;
 mod session;
+mod settings;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod users;
 
 pub use command::{Action, Batch, Command, ENTRY_MAX, Settled, Write};
 pub use digest::{DIGEST_VERSION, Digest};
 pub use effects::{Effects, Notice, Reply};
 pub use handle::{Handle, Pending};
-pub use limits::{HANDLES_MAX, INODE_COST, LimitKind, Limits, REPLIES_MAX, Totals, Usage};
+pub use limits::{HANDLES_MAX, INODE_COST, LimitKind, Limits, REPLIES_MAX, SESSION_TIMEOUTS, Totals, Usage};
 pub use lock::{Claim, Owner};
 pub use namespace::{File, Meta};
 pub use sequencer::Sequencer;
 pub use session::{Session, Terms, UserName};
+pub use settings::{Setting, SettingError};
 pub use snapshot::{Snapshot, SnapshotError};
+pub use users::{USERS_MAX, Users};
 
 use crate::versions;
 use cldc_core::wire::codes::{Code, OpenMode};
@@ -45,6 +49,8 @@ pub struct Database {
     version: u32,
     epoch: u64,
     limits: Limits,
+    users: Users,
+    adopted: bool,
     namespace: Namespace,
     sessions: Sessions,
     locks: Locks,
@@ -64,6 +70,8 @@ impl Database {
             version: versions::NONE,
             epoch: 0,
             limits: Limits::default(),
+            users: Users::default(),
+            adopted: false,
             namespace: Namespace::new(),
             sessions: Sessions::default(),
             locks: Locks::new(1),
@@ -86,6 +94,18 @@ impl Database {
     #[must_use]
     pub const fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// Who may sign packets.
+    #[must_use]
+    pub const fn users(&self) -> &Users {
+        &self.users
+    }
+
+    /// Whether users and limits are set: those of a new cell are not, and come from its first server's configuration.
+    #[must_use]
+    pub const fn has_adopted(&self) -> bool {
+        self.adopted
     }
 
     /// The file behind a handle, as GET returns it.
@@ -157,6 +177,7 @@ impl Database {
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut digest = self.header_digest();
+        digest.add(self.users.digest());
         digest.add(self.namespace.digest());
         digest.add(self.sessions.digest());
         digest.add(self.locks.digest());
@@ -168,6 +189,7 @@ impl Database {
     #[must_use]
     pub fn recomputed_digest(&self) -> Digest {
         let mut digest = self.header_digest();
+        digest.add(self.users.recomputed_digest());
         digest.add(self.namespace.recomputed_digest());
         digest.add(self.sessions.recomputed_digest());
         digest.add(self.locks.recomputed_digest());

@@ -19,9 +19,10 @@ const FIRST_FH: u64 = 2;
 /// The name of a user: 1 to [`MAX_USER`] bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UserName {
-    len: u8,
-    /// Zero after the name's end, so that equal names are equal values.
+    /// Zero after the name's end, so that equal names are equal values. Before the length, so that names are in the order
+    /// of their letters.
     bytes: [u8; MAX_USER],
+    len: u8,
 }
 
 impl UserName {

@@ -1,19 +1,21 @@
 //! The whole state as bytes, in bounded pieces, and back.
 //!
-//! A snapshot is the cell's version (32 bits) and records, each behind its length (32 bits): the header, the inodes in the
-//! order of their numbers (so that a directory precedes its children), the sessions in the order of their ids, the end.
+//! A snapshot is the cell's version (32 bits) and records, each behind its length (32 bits): the header, the users in the order of
+//! their names, the inodes in the order of their numbers (so that a directory precedes its children), the sessions in the
+//! order of their ids, the end.
 //! Only what cannot be derived is stored; indexes, sums, children and the holders of locks are worked out again, so
 //! that they cannot contradict the rest. The end says what digest the state has, and what is decoded must have it.
 
 use super::Database;
-use super::command::decode_user;
+use super::command::{decode_user, encode_user};
 use super::digest::Digest;
 use super::effects::Reply;
 use super::handle::{Handle, Pending};
 use super::limits::{HANDLES_MAX, Limits, REPLIES_MAX};
 use super::lock::{Claim, Locks, Owner};
 use super::namespace::{Body, Inode, Namespace};
-use super::session::{Session, Sessions, Terms};
+use super::session::{Session, Sessions, Terms, UserName};
+use super::users::{USERS_MAX, Users, decode_secret, encode_secret};
 use crate::codec::{CodecError, Reader, Writer};
 use crate::versions::Versions;
 use cldc_core::wire::codes::{EventMask, OpenMode};
@@ -30,6 +32,7 @@ const HEADER: u8 = 0;
 const INODE: u8 = 1;
 const SESSION: u8 = 2;
 const END: u8 = 3;
+const USER: u8 = 4;
 
 /// Why a snapshot cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +47,7 @@ pub enum SnapshotError {
     /// The values contradict each other.
     #[error("the snapshot contradicts itself: {kind} {id}: {problem}")]
     Inconsistent {
-        /// What is wrong: an inode, a session.
+        /// What is wrong: a user, an inode, a session.
         kind: &'static str,
         /// Which one.
         id: u64,
@@ -64,6 +67,8 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Debug)]
 enum Next {
     Header,
+    /// The one after this.
+    User(Option<UserName>),
     Inode(u64),
     Session(u64),
     Nothing,
@@ -92,6 +97,7 @@ impl Snapshot {
             next_record_of_any_kind(&mut input, &mut record)?;
             let mut fields = Reader::new(&record);
             match fields.u8()? {
+                USER => decode_listed(fields, &mut database)?,
                 INODE => decode_inode(fields, &mut database)?,
                 SESSION => decode_session(fields, &mut database)?,
                 END => {
@@ -119,6 +125,17 @@ impl Iterator for Snapshot {
         if let Next::Header = self.next {
             out.u32(database.version);
             record(&mut out, |out| encode_header(database, out));
+            self.next = Next::User(None);
+        }
+        if let Next::User(mut last) = self.next {
+            for name in database.users.names_after(last) {
+                if out.len() >= CHUNK {
+                    self.next = Next::User(last);
+                    return Some(out.into_vec());
+                }
+                record(&mut out, |out| encode_listed(name, &database.users, out));
+                last = Some(*name);
+            }
             self.next = Next::Inode(0);
         }
         if let Next::Inode(first) = self.next {
@@ -141,6 +158,7 @@ impl Iterator for Snapshot {
             }
             record(&mut out, |out| {
                 out.u8(END);
+                out.count(database.users.len());
                 out.count(database.namespace.len());
                 out.u64(database.sessions.total().sessions);
                 database.digest().encode(out);
@@ -190,6 +208,8 @@ pub(super) fn encode_header(database: &Database, out: &mut Writer) {
     out.u8(HEADER);
     out.u64(database.epoch);
     database.limits.encode(out);
+    out.bool(database.adopted);
+    out.bool(database.users.user_as_key());
     out.u64(database.namespace.next_inode());
     out.u64(database.locks.next_ticket());
 }
@@ -197,10 +217,33 @@ pub(super) fn encode_header(database: &Database, out: &mut Writer) {
 fn decode_header(version: u32, mut fields: Reader<'_>) -> Result<Database, SnapshotError> {
     let epoch = fields.u64()?;
     let limits = Limits::decode(&mut fields)?.clamped();
+    let (adopted, mut users) = (fields.bool()?, Users::default());
+    users.set_user_as_key(fields.bool()?);
     let namespace = Namespace::empty(fields.u64()?);
     let locks = Locks::new(fields.u64()?.max(1));
     fields.finish()?;
-    Ok(Database { version, epoch, limits, namespace, sessions: Sessions::default(), locks })
+    Ok(Database { version, epoch, limits, users, adopted, namespace, sessions: Sessions::default(), locks })
+}
+
+fn encode_listed(name: &UserName, users: &Users, out: &mut Writer) {
+    out.u8(USER);
+    encode_user(name, out);
+    if let Some(secret) = users.secret(name) {
+        encode_secret(secret, out);
+    }
+}
+
+fn decode_listed(mut fields: Reader<'_>, database: &mut Database) -> Result<(), SnapshotError> {
+    let name = decode_user(&mut fields)?;
+    let secret = decode_secret(&mut fields)?;
+    fields.finish()?;
+    let count = database.users.len();
+    let wrong = |problem| SnapshotError::Inconsistent { kind: "user", id: count as u64, problem };
+    if count >= USERS_MAX || database.users.names_after(None).next_back().is_some_and(|last| *last >= name) {
+        return Err(wrong("there are too many, or they are out of order"));
+    }
+    database.users.insert(name, secret);
+    Ok(())
 }
 
 fn encode_inode(number: u64, inode: &Inode, lock_generation: u64, out: &mut Writer) {
@@ -351,11 +394,15 @@ fn decode_pending(fields: &mut Reader<'_>) -> Result<Vec<Pending>, CodecError> {
 }
 
 fn finish(mut fields: Reader<'_>, database: &mut Database) -> Result<(), SnapshotError> {
+    let users = usize::try_from(fields.u32()?).unwrap_or(usize::MAX);
     let inodes = usize::try_from(fields.u32()?).unwrap_or(usize::MAX);
     let sessions = fields.u64()?;
     let digest = Digest::decode(&mut fields)?;
     fields.finish()?;
     let wrong = |kind, id, problem| SnapshotError::Inconsistent { kind, id, problem };
+    if users != database.users.len() {
+        return Err(wrong("end", users as u64, "not as many users as it says"));
+    }
     if inodes != database.namespace.len() || inodes == 0 {
         return Err(wrong("end", inodes as u64, "not as many inodes as it says, or no root"));
     }

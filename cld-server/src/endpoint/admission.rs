@@ -4,20 +4,14 @@ use std::net::SocketAddr;
 
 use cldc_core::time::Instant;
 use cldc_core::wire::extended::{HELLO_PACKET, Hello};
-use cldc_core::wire::{Code, Key, Op, Packet, Part};
+use cldc_core::wire::{Code, Op, Packet, Part};
 
 use super::extended::Extended;
 use super::limits::Refused;
 use super::refusals::{Refusal, What};
 use super::session::{Session, Stage};
 use super::{Endpoint, Via};
-use crate::database::{Database, UserName};
-use crate::keys::Keys;
-
-/// The key with which a user signs.
-pub(super) fn key_of(keys: &Keys, user: &[u8]) -> Option<Key> {
-    Key::new(keys.secret(user)?).ok()
-}
+use crate::database::{Database, UserName, Users};
 
 /// Whether two addresses are the same peer's: an IPv4 address may come in the clothes of IPv6.
 pub(super) fn same_peer(one: SocketAddr, other: SocketAddr) -> bool {
@@ -35,11 +29,10 @@ impl Endpoint {
         &mut self,
         now: Instant,
         database: &Database,
-        keys: &Keys,
         (via, from): (Via, SocketAddr),
         datagram: &[u8],
     ) {
-        let Some((user, packet)) = self.authentic(keys, datagram) else { return };
+        let Some((user, packet)) = self.authentic(database.users(), datagram) else { return };
         if self.closing && packet.part.op() != Some(Op::Ack) {
             return;
         }
@@ -54,7 +47,7 @@ impl Endpoint {
     /// The packet that a datagram is, if a known user has signed it.
     pub(super) fn authentic<'a>(
         &mut self,
-        keys: &Keys,
+        users: &Users,
         datagram: &'a [u8],
     ) -> Option<(UserName, Packet<'a>)> {
         self.counters.received = self.counters.received.saturating_add(1);
@@ -62,7 +55,7 @@ impl Endpoint {
             self.counters.malformed = self.counters.malformed.saturating_add(1);
             return None;
         };
-        let known = UserName::new(packet.user).zip(key_of(keys, packet.user));
+        let known = UserName::new(packet.user).zip(users.key_of(packet.user));
         let Some((user, _)) = known.filter(|(_, key)| packet.verify(key).is_ok()) else {
             self.counters.forged = self.counters.forged.saturating_add(1);
             return None;

@@ -69,12 +69,12 @@ impl Usage {
 
 /// What each user's sessions take.
 #[derive(Debug, Default)]
-pub(super) struct Users {
+pub(super) struct Shares {
     users: BTreeMap<UserName, Usage>,
     total: Usage,
 }
 
-impl Users {
+impl Shares {
     pub(super) fn of(&self, user: &UserName) -> Usage {
         self.users.get(user).copied().unwrap_or_default()
     }

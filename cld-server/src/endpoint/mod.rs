@@ -41,9 +41,7 @@ use cldc_core::wire::extended::{Addresses, MAX_ADDRESSES};
 use cldc_core::wire::{Op, Seal};
 
 use crate::database::{Action, Database, Effects, UserName};
-use crate::keys::Keys;
-use admission::key_of;
-use limits::{Refused, Users};
+use limits::{Refused, Shares};
 use refusals::{Refusal, Refusals, What};
 use resume::Secret;
 use schedule::Schedule;
@@ -137,7 +135,7 @@ pub struct Endpoint {
     secret: Secret,
     sessions: BTreeMap<u64, Session>,
     schedule: Schedule,
-    users: Users,
+    users: Shares,
     refusals: Refusals,
     counters: Counters,
     closing: bool,
@@ -158,7 +156,7 @@ impl Endpoint {
             rng,
             sessions: BTreeMap::new(),
             schedule: Schedule::default(),
-            users: Users::default(),
+            users: Shares::default(),
             refusals,
             counters: Counters::default(),
             closing: false,
@@ -185,7 +183,7 @@ impl Endpoint {
     pub fn clear(&mut self) {
         self.sessions.clear();
         self.schedule = Schedule::default();
-        self.users = Users::default();
+        self.users = Shares::default();
     }
 
     /// Until when no other server can be the master. Without the lease, nothing leaves that the replicated state decides,
@@ -297,6 +295,7 @@ impl Endpoint {
         match action {
             Action::BeginEpoch
             | Action::SetLimits(_)
+            | Action::Set(_)
             | Action::RaiseVersion { .. }
             | Action::CompareDigests => {}
             Action::OpenSession { sid, user, xid, .. } => {
@@ -341,19 +340,18 @@ impl Endpoint {
         &mut self,
         now: Instant,
         database: &Database,
-        keys: &Keys,
         buffer: &mut [u8],
     ) -> Option<Transmit<Via>> {
         let transmit =
-            self.poll_refusal(keys, buffer).or_else(|| self.poll_session(now, database, keys, buffer))?;
+            self.poll_refusal(database, buffer).or_else(|| self.poll_session(now, database, buffer))?;
         self.counters.sent = self.counters.sent.saturating_add(1);
         Some(transmit)
     }
 
-    fn poll_refusal(&mut self, keys: &Keys, buffer: &mut [u8]) -> Option<Transmit<Via>> {
+    fn poll_refusal(&mut self, database: &Database, buffer: &mut [u8]) -> Option<Transmit<Via>> {
         loop {
             let refusal = self.refusals.pop()?;
-            let Some(key) = key_of(keys, refusal.user.as_bytes()) else { continue };
+            let Some(key) = database.users().key_of(refusal.user.as_bytes()) else { continue };
             let seal = Seal { sid: refusal.sid, user: refusal.user.as_bytes(), key: &key };
             let xid = self.rng.next_u64();
             if let Ok(len) = refusal.emit(&seal, xid, self.config.members(), buffer) {
@@ -366,13 +364,12 @@ impl Endpoint {
         &mut self,
         now: Instant,
         database: &Database,
-        keys: &Keys,
         buffer: &mut [u8],
     ) -> Option<Transmit<Via>> {
         loop {
             let sid = self.schedule.next_ready()?;
             if let Some(session) = self.sessions.get_mut(&sid) {
-                if let Some(transmit) = session.poll_transmit(now, keys, &self.config, buffer) {
+                if let Some(transmit) = session.poll_transmit(now, database.users(), &self.config, buffer) {
                     return Some(transmit);
                 }
                 session.filed.ready = false;

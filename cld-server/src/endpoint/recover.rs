@@ -89,7 +89,7 @@ impl Session {
         let (quiet, spread) = if waits {
             (Duration::ZERO, timing.recall)
         } else {
-            (timing.session_timeout.part(2), timing.resend_next)
+            (cx.session_timeout().part(2), timing.resend_next)
         };
         let jitter = Duration::from_micros(sid.checked_rem(spread.as_micros().max(1)).unwrap_or_default());
         Self {
@@ -114,7 +114,7 @@ impl Session {
                 kept: BTreeMap::new(),
                 missed: None,
             })),
-            expires: cx.now + timing.session_timeout + timing.grace,
+            expires: cx.now + cx.session_timeout() + timing.grace,
             ping_at: None,
             filed: Filed::default(),
         }

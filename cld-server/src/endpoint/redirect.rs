@@ -12,7 +12,7 @@ use super::admission::hello_of;
 use super::extended::packet_size;
 use super::refusals::{Refusal, What};
 use super::{Endpoint, Via};
-use crate::keys::Keys;
+use crate::database::Users;
 
 /// The body of a NOT_MASTER without an address, and how much longer one makes it.
 const BODY: usize = 12;
@@ -35,12 +35,12 @@ impl Endpoint {
     pub fn redirect(
         &mut self,
         now: Instant,
-        keys: &Keys,
+        users: &Users,
         (via, from): (Via, SocketAddr),
         datagram: &[u8],
         Lookout { master, is_vacant }: Lookout,
     ) -> bool {
-        let Some((user, packet)) = self.authentic(keys, datagram) else { return false };
+        let Some((user, packet)) = self.authentic(users, datagram) else { return false };
         if self.closing {
             return false;
         }

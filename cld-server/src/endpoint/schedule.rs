@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use cldc_core::time::Instant;
 
-use super::limits::Users;
+use super::limits::Shares;
 use super::session::{Filed, Session};
 use crate::database::Database;
 
@@ -21,7 +21,13 @@ pub(super) struct Schedule {
 
 impl Schedule {
     /// Takes note of what a session has to do now. `wake`: it may have packets to send.
-    pub(super) fn file(&mut self, session: &mut Session, users: &mut Users, database: &Database, wake: bool) {
+    pub(super) fn file(
+        &mut self,
+        session: &mut Session,
+        users: &mut Shares,
+        database: &Database,
+        wake: bool,
+    ) {
         let sid = session.sid;
         let before = session.filed;
         let deadline = session.deadline();
@@ -49,7 +55,7 @@ impl Schedule {
     }
 
     /// Forgets a session.
-    pub(super) fn forget(&mut self, session: &Session, users: &mut Users) {
+    pub(super) fn forget(&mut self, session: &Session, users: &mut Shares) {
         if let Some(at) = session.filed.deadline {
             self.deadlines.remove(&(at, session.sid));
         }

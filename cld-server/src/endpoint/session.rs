@@ -8,7 +8,6 @@ use cldc_core::time::{Duration, Instant};
 use cldc_core::wire::limits::MAX_MESSAGE;
 use cldc_core::wire::{Code, Full, Op, Seal};
 
-use super::admission::key_of;
 use super::answers::event;
 use super::bounded::{Bytes, List};
 use super::content::{Content, op_of, success};
@@ -18,8 +17,7 @@ use super::limits::{Counters, Refused, Usage};
 use super::outbox::{Acknowledged, Kind, Outbox};
 use super::recover::Recovered;
 use super::{EndpointConfig, Transmit, Via};
-use crate::database::{Action, Database, Notice, REPLIES_MAX, Reply, UserName, Write};
-use crate::keys::Keys;
+use crate::database::{Action, Database, Notice, REPLIES_MAX, Reply, UserName, Users, Write};
 
 /// The longest piece that is held before its turn: more than any client of Hail or ours sends.
 const HELD_PIECE: usize = 2048;
@@ -125,7 +123,7 @@ impl Session {
             jobs: Jobs::default(),
             outbox: cx.outbox(0),
             recovered: None,
-            expires: cx.now + cx.config.timing.session_timeout,
+            expires: cx.now + cx.session_timeout(),
             ping_at: None,
             filed: Filed::default(),
         }
@@ -171,7 +169,7 @@ impl Session {
 
     /// How long the session lives without being heard of.
     fn lease(&self, cx: &Context<'_>) -> Duration {
-        self.extended.as_ref().map_or(cx.config.timing.session_timeout, |extended| extended.lease())
+        self.extended.as_ref().map_or_else(|| cx.session_timeout(), |extended| extended.lease())
     }
 
     /// The client was heard of, by a packet that cannot be a replay.
@@ -431,13 +429,13 @@ impl Session {
     pub(super) fn poll_transmit(
         &mut self,
         now: Instant,
-        keys: &Keys,
+        users: &Users,
         config: &EndpointConfig,
         buffer: &mut [u8],
     ) -> Option<Transmit<Via>> {
         let via = self.via.filter(|_| self.speaks())?;
         // A user who was removed is told nothing any more; the session ends with its lease.
-        let key = key_of(keys, self.user.as_bytes())?;
+        let key = users.key_of(self.user.as_bytes())?;
         let seal = Seal { sid: self.sid, user: self.user.as_bytes(), key: &key };
         let packet = match &mut self.extended {
             Some(extended) => {
@@ -467,6 +465,11 @@ impl Session {
 }
 
 impl Context<'_> {
+    /// A plain session that was not heard of for so long is ended; after half of it, it is sent a PING.
+    pub(super) fn session_timeout(&self) -> Duration {
+        Duration::from_secs(self.database.limits().session_timeout)
+    }
+
     /// A number for a packet, a message, a stream that begins.
     pub(super) fn random(&mut self) -> u64 {
         self.rng.next_u64()

@@ -9,11 +9,10 @@ use crate::database::Terms;
 /// back (protocol.md 4.4).
 pub(super) const WHOLE: u64 = 25;
 
-/// The spans of time that the server keeps.
+/// The spans of time that the server keeps. (How long a plain session may be silent is one of the cell's
+/// [`Limits`](crate::database::Limits).)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// A plain session that was not heard of for so long is ended; after half of it, it is sent a PING.
-    pub session_timeout: Duration,
     /// So much longer a session has after a restart, counted from the beginning of the epoch. The client of an extended
     /// session goes on trying for so long after its lease.
     pub grace: Duration,
@@ -55,7 +54,6 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            session_timeout: Duration::from_secs(60),
             grace: Duration::from_secs(45),
             lease: Duration::from_secs(30),
             lease_min: Duration::from_secs(2),

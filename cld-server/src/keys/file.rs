@@ -18,6 +18,7 @@ use thiserror::Error;
 
 use super::Secret;
 use crate::atomic_file;
+use crate::database::USERS_MAX;
 
 /// The longest key file, in bytes: room for 100,000 users.
 pub const MAX_FILE: u64 = 16 << 20;
@@ -35,8 +36,17 @@ pub fn load(path: &Path) -> Result<BTreeMap<String, Secret>, KeyFileError> {
 /// # Errors
 /// See [`KeyFileError`]; the file is then as it was.
 pub fn add(path: &Path, user: &str) -> Result<Secret, KeyFileError> {
-    check_name(user).map_err(|problem| KeyFileError::Name { user: user.to_owned(), problem })?;
     let secret = Secret::random().map_err(|source| KeyFileError::Random { source })?;
+    add_with(path, user, &secret)?;
+    Ok(secret)
+}
+
+/// Adds a user with this secret, and makes the file if there is none.
+///
+/// # Errors
+/// See [`KeyFileError`]; the file is then as it was.
+pub fn add_with(path: &Path, user: &str, secret: &Secret) -> Result<(), KeyFileError> {
+    check_name(user).map_err(|problem| KeyFileError::Name { user: user.to_owned(), problem })?;
     edit(path, |users, mut text| {
         if users.contains_key(user) {
             return Err(KeyFileError::UserExists { file: path.to_owned(), user: user.to_owned() });
@@ -48,8 +58,23 @@ pub fn add(path: &Path, user: &str) -> Result<Secret, KeyFileError> {
             text.extend_from_slice(part);
         }
         Ok(text)
-    })?;
-    Ok(secret)
+    })
+}
+
+/// The secret that somebody else made: the contents of a file, without one newline at the end.
+///
+/// # Errors
+/// [`KeyFileError::SecretFile`], [`KeyFileError::Secret`] if it cannot stand in a line of a key file.
+pub fn read_secret(path: &Path, from: impl Read) -> Result<Secret, KeyFileError> {
+    let mut bytes = Vec::new();
+    let read = from.take(MAX_KEY as u64 + 2).read_to_end(&mut bytes);
+    read.map_err(|source| KeyFileError::SecretFile { file: path.to_owned(), source })?;
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let wrong = |problem| KeyFileError::Secret { file: path.to_owned(), problem };
+    if bytes.contains(&b'\n') || bytes.ends_with(b"\r") {
+        return Err(wrong("it has more than one line, or lines that do not end with a newline alone"));
+    }
+    Secret::new(bytes).ok_or_else(|| wrong("a secret has 1 to 127 bytes"))
 }
 
 /// Takes a user out of the file.
@@ -120,6 +145,9 @@ fn parse(path: &Path, text: &[u8]) -> Result<BTreeMap<String, Secret>, KeyFileEr
         };
         return Err(KeyFileError::Line { file: path.to_owned(), line: number, problem });
     }
+    if users.len() > USERS_MAX {
+        return Err(KeyFileError::TooMany { file: path.to_owned(), users: users.len() });
+    }
     Ok(users)
 }
 
@@ -140,7 +168,8 @@ fn parse_line(line: &[u8]) -> Result<Option<(&str, Secret)>, LineProblem> {
     Ok(Some((user, Secret::new(secret).ok_or(LineProblem::SecretLength { length: secret.len() })?)))
 }
 
-fn check_name(user: &str) -> Result<(), NameProblem> {
+/// Whether this can be a user's name.
+pub(crate) fn check_name(user: &str) -> Result<(), NameProblem> {
     match user {
         _ if user.is_empty() || user.len() > MAX_USER => Err(NameProblem::Length { length: user.len() }),
         _ if user.contains(':') => Err(NameProblem::Colon),
@@ -180,6 +209,30 @@ pub enum KeyFileError {
     TooLarge {
         /// The file.
         file: PathBuf,
+    },
+    /// It has more users than a cell may have.
+    #[error("{} has {users} users; a cell has {USERS_MAX} at most", file.display())]
+    TooMany {
+        /// The file.
+        file: PathBuf,
+        /// How many there are.
+        users: usize,
+    },
+    /// A file with a secret cannot be read.
+    #[error("cannot read the secret in {}: {source}", file.display())]
+    SecretFile {
+        /// The file.
+        file: PathBuf,
+        /// What failed.
+        source: io::Error,
+    },
+    /// It holds no secret.
+    #[error("{} holds no secret: {problem}", file.display())]
+    Secret {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong.
+        problem: &'static str,
     },
     /// A line is not as it should be.
     #[error("{}:{line}: {problem}", file.display())]

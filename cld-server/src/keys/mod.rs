@@ -1,13 +1,15 @@
-//! The users and their secrets, as the endpoint asks for them. [`mod@file`] is where they come from.
+//! Secrets of users, and what the configuration of a server says of them. [`mod@file`] is where that comes from. Who is let
+//! in is in the replicated state ([`Users`](crate::database::Users)).
 
 pub mod file;
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Debug, Formatter};
 
-use cldc_core::wire::limits::{MAX_KEY, MAX_USER};
+use cldc_core::wire::limits::MAX_KEY;
+use serde::{Deserialize, Serialize};
 
-/// Who may sign packets, and with what.
+/// Who may sign packets, and with what, as a configuration says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Keys {
     /// These users, each with a secret of its own.
@@ -16,19 +18,9 @@ pub enum Keys {
     UserAsKey,
 }
 
-impl Keys {
-    /// The key with which this user signs; `None` if there is no such user.
-    #[must_use]
-    pub fn secret<'a>(&'a self, user: &'a [u8]) -> Option<&'a [u8]> {
-        match self {
-            Self::Listed(users) => users.get(str::from_utf8(user).ok()?).map(Secret::as_bytes),
-            Self::UserAsKey => (1..=MAX_USER).contains(&user.len()).then_some(user),
-        }
-    }
-}
-
-/// A secret of 1 to 127 bytes. It is not shown by `Debug`.
-#[derive(Clone, PartialEq, Eq)]
+/// A secret of 1 to 127 bytes. It is not shown by `Debug`. As text (serde) it is its bytes in hexadecimal digits.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
@@ -45,13 +37,33 @@ impl Secret {
     pub fn random() -> Result<Self, getrandom::Error> {
         let mut bytes = [0; 32];
         getrandom::fill(&mut bytes)?;
-        Ok(Self(bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect()))
+        Ok(Self(String::from(Self(bytes.to_vec())).into_bytes()))
     }
 
     /// The bytes with which packets are signed.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
+    }
+}
+
+impl From<Secret> for String {
+    fn from(secret: Secret) -> Self {
+        secret.0.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+impl TryFrom<String> for Secret {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+        let byte = |pair: &[u8; 2]| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok();
+        let bytes: Option<Vec<u8>> = pairs.iter().map(byte).collect();
+        bytes
+            .filter(|_| rest.is_empty())
+            .and_then(|bytes| Self::new(&bytes))
+            .ok_or("a secret is 1 to 127 bytes in hex")
     }
 }
 

@@ -10,6 +10,7 @@ mod peers;
 mod questions;
 mod recover;
 mod server;
+mod settings;
 mod signals;
 mod snapshot_stream;
 mod snapshots;

@@ -5,6 +5,7 @@ use tokio::sync::oneshot;
 
 use super::admin::{Question, Reply, refused};
 use super::peers::Peers;
+use super::settings::{self, Settings};
 use crate::admin::{Answer, Log, Member, Report, Request, Role, Totals, name_of};
 use crate::node::{Clock, Node};
 use crate::peer::secret::Secret;
@@ -20,6 +21,7 @@ pub(super) struct Questions {
     secret: Option<Secret>,
     /// One for each connection at most, but for those that have given up.
     pending: Vec<Pending>,
+    pub(super) settings: Settings,
 }
 
 #[derive(Debug)]
@@ -37,8 +39,8 @@ enum Change {
 }
 
 impl Questions {
-    pub(super) const fn new(identity: Identity, secret: Option<Secret>) -> Self {
-        Self { identity, secret, pending: Vec::new() }
+    pub(super) fn new(identity: Identity, secret: Option<Secret>) -> Self {
+        Self { identity, secret, pending: Vec::new(), settings: Settings::default() }
     }
 
     /// Answers, or has it answered later.
@@ -53,6 +55,11 @@ impl Questions {
                 let (point, database) = (node.snapshot_point(), Box::new(node.database().clone()));
                 return tell(reply, Reply::Snapshot { cell: self.identity.cell, point, database });
             }
+            Request::Users { after } => {
+                return tell(reply, Reply::Answer(settings::users(node, after.as_deref())));
+            }
+            Request::Limits => return tell(reply, Reply::Answer(settings::limits(node))),
+            Request::Set(change) => return self.settings.change(node, clock, change, reply),
             Request::AddMember { token } => self.add(node, clock, &token),
             Request::RemoveMember { member } => remove(node, clock, &member),
             Request::Transfer { member } => transfer(node, clock, &member),
@@ -106,6 +113,7 @@ impl Questions {
 
     /// Another server is the master, or may be soon.
     pub(super) fn deposed(&mut self) {
+        self.settings.deposed();
         self.finish(|change| match change {
             // It may have become another one: this server knows only that it is the master no more.
             Change::Handed(node) => Some(format!(
@@ -250,7 +258,7 @@ fn not_changed(node: &Node, error: ChangeError) -> Answer {
 }
 
 /// Where to ask instead.
-fn not_master(node: &Node) -> Answer {
+pub(super) fn not_master(node: &Node) -> Answer {
     let master = node.status().replica.leader.and_then(|id| Some((id, node.members().members.get(&id)?)));
     let Some((id, member)) = master else {
         let why = "no master is known now; try again in a moment, and see 'cld status'";
@@ -263,11 +271,11 @@ fn not_master(node: &Node) -> Answer {
     ))
 }
 
-const fn refuse(why: String) -> Answer {
+pub(super) const fn refuse(why: String) -> Answer {
     Answer::Refused { why, again: false }
 }
 
 /// Whoever asked may be gone.
-fn tell(reply: oneshot::Sender<Reply>, answer: Reply) {
+pub(super) fn tell(reply: oneshot::Sender<Reply>, answer: Reply) {
     let _ = reply.send(answer);
 }

@@ -16,9 +16,8 @@ use super::recover::recover;
 use super::signals::{Order, Signals};
 use super::sockets::{Received, Sockets};
 use crate::config::{Config, ConfigSource};
-use crate::endpoint::Timing;
 use crate::keys::Keys;
-use crate::node::{Clock, Event as NodeEvent, Node, NodeConfig, Start};
+use crate::node::{Authority, Clock, Event as NodeEvent, Node, NodeConfig, Start};
 use crate::peer::links::Event as LinkEvent;
 use crate::peer::secret::SecretFile;
 use crate::storage::Store;
@@ -111,7 +110,7 @@ impl Task {
         let mut seed = [0; 32];
         getrandom::fill(&mut seed)?;
         let node_config = NodeConfig {
-            timing: Timing { session_timeout: config.session_timeout.into(), ..Timing::default() },
+            authority: if config.cell.is_some() { Authority::Operator } else { Authority::Configuration },
             limits: config.limits,
             queue: config.queue_limits,
             sockets: sockets.served(),
@@ -269,6 +268,10 @@ impl Task {
                     }
                 }
                 NodeEvent::Deposed => self.questions.deposed(),
+                NodeEvent::Set { ticket, result } => self.questions.settings.was_set(ticket, result),
+                NodeEvent::Configured => {
+                    info!("keys and limits reloaded; other options change at the next start");
+                }
                 NodeEvent::Serving { .. } => {}
             }
         }
@@ -291,14 +294,16 @@ impl Task {
         }
     }
 
-    /// Reads the keys and the limits again. If either cannot be read, both stay.
+    /// Reads the keys and the limits again. If either cannot be read, both stay. In a cell of several they are the cell's.
     fn reload(&mut self) -> Result<(), ServeError> {
+        if self.peers.is_some() {
+            info!("nothing to reload: users and limits are the cell's; see 'cld user' and 'cld limits'");
+            return Ok(());
+        }
         let config = self.source.read()?;
         let keys = config.keys.load()?;
         log_keys(&config, &keys);
-        self.node.set_keys(keys);
-        self.node.set_limits(clock(), config.limits);
-        info!("keys and limits reloaded; other options change at the next start");
+        self.node.reconfigure(clock(), keys, config.limits);
         Ok(())
     }
 
@@ -381,6 +386,10 @@ async fn recover_unless_told_to_end(
 }
 
 fn log_keys(config: &Config, keys: &Keys) {
+    if config.cell.is_some() {
+        // Its first server reads them once, and says so.
+        return info!("users and limits are the cell's, and not read from the configuration of its servers");
+    }
     match (keys, &config.keys) {
         (Keys::Listed(users), source) if users.is_empty() => {
             warn!("no users in {source}: nobody can open a session")

@@ -66,7 +66,8 @@ impl<E: Engine> Node<E> {
         };
         let is_vacant = self.front.vacant_since.is_some_and(|since| clock.now >= since + VACANT_AFTER);
         let lookout = Lookout { master: Master { epoch: self.database.epoch(), address }, is_vacant };
-        if !self.endpoint.redirect(clock.now, &self.keys, (Via::Socket(via), from), datagram, lookout) {
+        let users = self.database.users();
+        if !self.endpoint.redirect(clock.now, users, (Via::Socket(via), from), datagram, lookout) {
             return;
         }
         match leader {
@@ -89,7 +90,7 @@ impl<E: Engine> Node<E> {
             RelayWay::ToMaster if self.serves() => {
                 self.lease();
                 let via = Via::Relay { peer, socket };
-                self.endpoint.handle_datagram(clock.now, &self.database, &self.keys, (via, client), datagram);
+                self.endpoint.handle_datagram(clock.now, &self.database, (via, client), datagram);
             }
             RelayWay::ToClient if self.front.relayed.len() < RELAYED => match ours {
                 Some(socket) => self.front.relayed.push_back(Relay { socket, ..relay }),
@@ -142,7 +143,7 @@ impl<E: Engine> Node<E> {
         for Parked { via, from, datagram, .. } in std::mem::take(&mut self.front.parked) {
             self.lease();
             let via = Via::Socket(via);
-            self.endpoint.handle_datagram(clock.now, &self.database, &self.keys, (via, from), &datagram);
+            self.endpoint.handle_datagram(clock.now, &self.database, (via, from), &datagram);
         }
     }
 

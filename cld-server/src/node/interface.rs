@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use cldc_core::time::Instant;
 
-use crate::database::{Database, Digest, Limits, Totals};
+use super::settings::Authority;
+use crate::database::{Database, Digest, Limits, SettingError, Totals};
 use crate::endpoint::{Counters, QueueLimits, SocketId, Timing};
 use crate::replica;
 use crate::storage::{Configuration, Identity, LogImage, LogWrite, SnapshotPoint, SnapshotRecord};
@@ -26,7 +27,9 @@ pub struct Clock {
 pub struct NodeConfig {
     /// How long things take.
     pub timing: Timing,
-    /// How much the cell takes on; put in force through the log.
+    /// Who says what users and limits there are.
+    pub authority: Authority,
+    /// How much the cell takes on, if that is to be put in force.
     pub limits: Limits,
     /// How much a session and a user may take of this server's memory.
     pub queue: QueueLimits,
@@ -211,8 +214,17 @@ pub enum Event {
         /// Its epoch.
         epoch: u64,
     },
-    /// This server is not the master any more. Changes of the members that it was asked for may be made or not.
+    /// This server is not the master any more. Changes of members and settings that it was asked for may be made or not.
     Deposed,
+    /// What [`Node::reconfigure`](super::Node::reconfigure) was told is in force.
+    Configured,
+    /// What came of [`Node::set`](super::Node::set).
+    Set {
+        /// As that gave it.
+        ticket: u64,
+        /// Whether it is done, durably, or why not.
+        result: Result<(), SettingError>,
+    },
 }
 
 /// Where a node stands.

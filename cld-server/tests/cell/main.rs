@@ -19,6 +19,8 @@ mod peers;
 #[cfg(test)]
 mod reads;
 #[cfg(test)]
+mod settings;
+#[cfg(test)]
 mod upgrade;
 #[cfg(test)]
 mod world;

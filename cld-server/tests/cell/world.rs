@@ -67,6 +67,8 @@ pub(crate) struct World {
     pub(crate) clients: Vec<Client>,
     pub(crate) faults: Faults,
     pub(crate) config: NodeConfig,
+    /// What the configuration of each says of users; where nothing stands, everybody is let in.
+    pub(crate) keys: BTreeMap<u64, Keys>,
     pub(crate) disk_latency: u64,
     /// Servers that hear nothing of each other.
     cut: BTreeSet<(u64, u64)>,
@@ -97,6 +99,10 @@ impl World {
     }
 
     pub(crate) fn with(seed: u64, size: u64, config: NodeConfig) -> Self {
+        Self::with_keys(seed, size, config, BTreeMap::new())
+    }
+
+    pub(crate) fn with_keys(seed: u64, size: u64, config: NodeConfig, keys: BTreeMap<u64, Keys>) -> Self {
         let mut bytes = [5; 32];
         bytes[..8].copy_from_slice(&seed.to_be_bytes());
         let mut world = Self {
@@ -106,6 +112,7 @@ impl World {
             clients: Vec::new(),
             faults: Faults { delay: 500, ..Faults::default() },
             config,
+            keys,
             disk_latency: 1000,
             cut: BTreeSet::new(),
             unreachable: BTreeSet::new(),
@@ -250,6 +257,7 @@ impl World {
     fn try_start(&mut self, id: u64, change: impl FnOnce(&mut Database)) -> Result<(), StartError> {
         let (now, mut config) = (self.now, self.config.clone());
         let seed = self.rng.next_u64();
+        let keys = self.keys.get(&id).cloned().unwrap_or(Keys::UserAsKey);
         let server = self.server(id);
         if server.node.is_some() || server.disk.mark.is_some() {
             return Ok(());
@@ -263,7 +271,7 @@ impl World {
         config.versions = server.can;
         let identity = Identity { node: NonZeroU64::new(id).unwrap(), cell: 1 };
         let start = Start { identity, log: server.disk.image.clone(), database };
-        server.node = Some(Node::new(config, Keys::UserAsKey, start, server.clock(now))?);
+        server.node = Some(Node::new(config, keys, start, server.clock(now))?);
         self.drain(id);
         for other in self.ids() {
             self.link(id, other);

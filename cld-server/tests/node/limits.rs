@@ -1,6 +1,7 @@
 //! Limits: what a session and a user may take, and that nothing grows without bound.
 
 use cld_server::database::Limits;
+use cld_server::keys::Keys;
 use cld_server::node::NodeConfig;
 use cldc_core::time::Duration;
 use cldc_core::wire::{Code, EventMask, Part, Request};
@@ -35,7 +36,7 @@ fn a_refused_session_is_told_so_and_new_limits_go_through_the_log() {
     let mut world = World::new();
     world.join(1);
     let limits = Limits { sessions: 2, ..Limits::default() };
-    world.node.set_limits(world.clock(), limits);
+    world.node.reconfigure(world.clock(), Keys::UserAsKey, limits);
     world.run(Duration::from_millis(10));
     assert_eq!(world.node.database().limits().sessions, 2);
     world.join(2);

@@ -9,11 +9,14 @@ mod random;
 mod random_locks;
 mod sequencers;
 mod sessions;
+mod settings;
 mod snapshots;
 
 use super::*;
+use crate::keys::Secret;
 use crate::versions::SUPPORTED;
 use cldc_core::wire::codes::{EventMask, LockFlags};
+use settings::add;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 

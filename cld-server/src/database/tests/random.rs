@@ -49,8 +49,19 @@ fn limits() -> impl Strategy<Value = Limits> {
         path_length: 4,
         payload: 20,
         total_data: 600,
+        session_timeout: 2,
     };
     prop_oneof![Just(small), Just(Limits::default())]
+}
+
+fn setting() -> impl Strategy<Value = Setting> {
+    let user = || any::<bool>().prop_map(|bob| if bob { "bob" } else { "alice" });
+    prop_oneof![
+        (user(), any::<u8>()).prop_map(|(user, secret)| add(user, &[secret])),
+        user().prop_map(|user| Setting::RemoveUser { user: UserName::new(user.as_bytes()).unwrap() }),
+        any::<bool>().prop_map(Setting::UserAsKey),
+        Just(Setting::Adopted),
+    ]
 }
 
 /// An action of one of four sessions; requests have ids and numbers that mostly grow and sometimes repeat.
@@ -79,6 +90,7 @@ fn action(step: u64) -> impl Strategy<Value = Action> {
         1 => Just(Action::CompareDigests),
         1 => Just(Action::BeginEpoch),
         1 => limits().prop_map(Action::SetLimits),
+        1 => setting().prop_map(Action::Set),
     ]
 }
 

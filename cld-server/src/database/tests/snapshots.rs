@@ -26,6 +26,11 @@ fn rich() -> Cell {
     cell.share(4, 2);
     cell.code(4, put(2, b"x"));
     cell.write(2, Write::Unlock { fh });
+    for setting in
+        [add("alice", b"\0 any bytes"), add("bob", b"b"), Setting::UserAsKey(true), Setting::Adopted]
+    {
+        cell.apply(1, Action::Set(setting));
+    }
     cell
 }
 
