@@ -83,7 +83,7 @@ fn copy(dc: *const DirentCursor, buf: *mut c_char, len: usize) -> Result<usize, 
 /// `cldc_dirent_name`.
 #[cfg(feature = "std")]
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn cldc_dirent_name(dc: *const DirentCursor) -> *mut c_char {
+pub(crate) extern "C" fn cldc_dirent_name(dc: *mut DirentCursor) -> *mut c_char {
     unsafe extern "C" {
         fn malloc(size: usize) -> *mut c_char;
     }

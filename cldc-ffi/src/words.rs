@@ -1,21 +1,22 @@
 //! Codes and operations in words, and the session's id as a number.
 #![expect(unsafe_code, reason = "functions under names of C, and a pointer of C to eight bytes")]
 
-use core::ffi::{CStr, c_char, c_int, c_ulonglong};
+use core::ffi::{CStr, c_char, c_ulonglong};
 
 use cldc_core::wire::{Code, Op};
 
 use crate::pointers;
+use crate::types::{ErrCode, MsgOp};
 
 /// `cld_errstr`.
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn cld_errstr(code: c_int) -> *const c_char {
+pub(crate) extern "C" fn cld_errstr(code: ErrCode) -> *const c_char {
     code_words(Code::from_wire(code)).as_ptr()
 }
 
 /// `cld_opstr`.
 #[unsafe(no_mangle)]
-pub(crate) extern "C" fn cld_opstr(op: c_int) -> *const c_char {
+pub(crate) extern "C" fn cld_opstr(op: MsgOp) -> *const c_char {
     op_words(Op::from_wire(op)).as_ptr()
 }
 

@@ -1,5 +1,6 @@
 //! The programs of cldc-ffi/examples, written in C against `ncld.h` and `cldc.h`: compiled as C99 and as C++17, and run
 //! against a single server, a cell of three, and through a network that loses packets.
+#![expect(clippy::expect_used, reason = "a test fails by panic, in its helpers too")]
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
