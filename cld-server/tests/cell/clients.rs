@@ -300,3 +300,25 @@ fn nothing_is_acknowledged_without_a_quorum_and_all_goes_on_with_one() {
     assert_eq!(world.answer(at, put, secs(10)), Ok(Got::Done));
     assert_eq!(world.read(at, file), b"after");
 }
+
+#[test]
+fn a_lease_is_never_in_doubt_though_a_third_of_all_datagrams_is_lost() {
+    for seed in 0..40 {
+        let mut world = World::new(seed, 1);
+        let (writer, watcher) = (world.join(&[1], true), world.join(&[1], true));
+        let file = world.open(writer, b"/file", EventMask::NONE);
+        world.open(watcher, b"/file", EventMask::UPDATED);
+        (world.faults.loss, world.faults.duplicates) = (33, 10);
+        for _ in 0..6 {
+            for _ in 0..10 {
+                world.put(writer, file, b"value");
+            }
+            world.run(secs(20));
+        }
+        for at in [writer, watcher] {
+            let news = &world.clients[at].news;
+            let doubt = news.iter().any(|news| matches!(news, News::Ended(_) | News::Lease));
+            assert!(!doubt, "seed {seed}, client {at}: {news:?}");
+        }
+    }
+}
