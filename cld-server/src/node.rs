@@ -34,7 +34,7 @@ use crate::endpoint::{Endpoint, EndpointConfig, Readers, SocketId, Transmit, Via
 use crate::keys::Keys;
 use crate::peer::frame::{Frame, RelayWay};
 use crate::replica::{Engine, EngineConfig, Output, RaftEngine, ReadTicket, StartError};
-use crate::storage::{Configuration, LogPosition, SnapshotPoint};
+use crate::storage::{Configuration, LogPosition, SnapshotPoint, SnapshotRecord};
 use comparisons::Comparisons;
 use divergence::Stopping;
 use front::Front;
@@ -47,8 +47,9 @@ use snapshots::Snapshots;
 const ELECTION_TICKS: usize = 10;
 /// Ticks between two words of the master.
 const HEARTBEAT_TICKS: usize = 2;
-/// Every so many ticks it is seen whether a newcomer has caught up.
-const PROMOTION_TICKS: u64 = 10;
+/// Every so many ticks it is seen whether a newcomer has caught up, and the sender of a snapshot that is being taken in is
+/// asked for patience.
+const CATCH_UP_TICKS: u64 = 10;
 
 /// Whether this server is the master.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,8 +213,10 @@ impl<E: Engine> Node<E> {
             self.tick_at = clock.now + self.config.timing.tick;
             self.engine.handle_tick(clock.now);
             self.ticks = self.ticks.wrapping_add(1);
-            if self.ticks.is_multiple_of(PROMOTION_TICKS) {
+            if self.ticks.is_multiple_of(CATCH_UP_TICKS) {
                 self.promote();
+                let (transfers, mut out) = self.peers.transfers(&mut self.disk);
+                transfers.remind(&mut out);
             }
             self.compare_again(clock);
             self.sort_parked(clock);
@@ -238,10 +241,7 @@ impl<E: Engine> Node<E> {
                 let trim_through = self.engine.trim_point(record.point.at.index);
                 self.disk.push_back(DiskJob::RecordSnapshot { record, trim_through });
             }
-            DiskDone::SnapshotRecorded { record, trim_through } => {
-                self.snapshots.finished(&record.point);
-                self.engine.compact(record, trim_through);
-            }
+            DiskDone::SnapshotRecorded { record, trim_through } => self.recorded(record, trim_through),
             DiskDone::SnapshotRead { transfer, bytes } => {
                 let (transfers, mut out) = self.peers.transfers(&mut self.disk);
                 let told = transfers.was_read(transfer, bytes, &mut out);
@@ -431,13 +431,28 @@ impl<E: Engine> Node<E> {
         self.events.push_back(Event::Deposed);
     }
 
+    /// A snapshot is recorded, and the log trimmed as far as this. The rest is trimmed in further steps, between which
+    /// other writes have their turn.
+    fn recorded(&mut self, record: SnapshotRecord, trim_through: u64) {
+        let index = record.point.at.index;
+        self.engine.compact(record.clone(), trim_through);
+        let next = self.engine.trim_point(index);
+        if next > trim_through {
+            self.disk.push_back(DiskJob::RecordSnapshot { record, trim_through: next });
+        } else {
+            self.snapshots.finished(&record.point);
+            self.disk.push_back(DiskJob::RemoveSnapshots { before: index });
+        }
+    }
+
     /// The log begins anew with a snapshot that was received and decoded.
     fn restored(&mut self, point: SnapshotPoint) {
         let index = point.at.index;
         match self.peers.transfers.take_loaded(index) {
             Some(database) => {
                 tracing::info!(index, "the state is that of another server's snapshot");
-                self.database = *database;
+                let old = std::mem::replace(&mut self.database, *database);
+                self.disk.push_back(DiskJob::Forget { database: Box::new(old) });
                 self.events.push_back(Event::VersionChanged { version: self.database.version() });
                 self.snapshots.restored(index);
                 self.comparisons.restored();

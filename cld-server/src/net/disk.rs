@@ -8,7 +8,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
-use tracing::warn;
 
 use super::snapshots::SnapshotThread;
 use crate::node::{DiskDone, DiskJob};
@@ -16,6 +15,9 @@ use crate::storage::{LogStore, LogWrite, SnapshotRecord, Store};
 
 /// The most jobs that are under way. Further ones wait in the node.
 const MAX_JOBS: usize = 64;
+
+/// How much the thread for snapshots stands back when processors are short.
+const SNAPSHOT_NICENESS: i32 = 10;
 
 /// The two threads. They end when this is dropped, after the job that they are at and those that wait.
 #[derive(Debug)]
@@ -170,12 +172,7 @@ impl LogThread {
 
     fn record(&mut self, record: &SnapshotRecord, trim_through: u64) -> Finished {
         let done = match self.store.record_snapshot(record, trim_through) {
-            Ok(()) => {
-                if let Err(error) = self.store.snapshots().remove_before(record.point.at.index) {
-                    warn!("an old snapshot stays until the next start: {error}");
-                }
-                DiskDone::SnapshotRecorded { record: record.clone(), trim_through }
-            }
+            Ok(()) => DiskDone::SnapshotRecorded { record: record.clone(), trim_through },
             Err(error) => failed(error),
         };
         Finished { done, jobs: 1 }
@@ -193,6 +190,8 @@ impl LogThread {
 }
 
 fn run_snapshots(mut thread: SnapshotThread, jobs: &Receiver<DiskJob>, report: &Reporter) {
+    // Requests go first. Linux takes this for the calling thread alone; where it is refused, nothing is lost.
+    let _ = rustix::process::nice(SNAPSHOT_NICENESS);
     while let Ok(job) = jobs.recv() {
         let done = thread.perform(job);
         if !report.send(Finished { done, jobs: 1 }) {

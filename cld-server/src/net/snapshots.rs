@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use tracing::warn;
+
 use super::disk::failed;
 use super::recover::decode;
 use crate::database::{Database, Snapshot};
@@ -41,6 +43,16 @@ impl SnapshotThread {
                     failed(format_args!("{error}; make room or mend the disk, then start the server again"))
                 }
             },
+            DiskJob::RemoveSnapshots { before } => {
+                if let Err(error) = self.files.remove_before(before) {
+                    warn!("an old snapshot stays until the next start: {error}");
+                }
+                DiskDone::Noted
+            }
+            DiskJob::Forget { database } => {
+                drop(database);
+                DiskDone::Noted
+            }
             DiskJob::ReadSnapshot { transfer, index, offset, length } => {
                 let bytes = self.read(transfer, index, offset, length).map_err(|error| error.to_string());
                 DiskDone::SnapshotRead { transfer, bytes }

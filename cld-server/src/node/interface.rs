@@ -90,17 +90,28 @@ pub enum DiskJob {
         /// Its content; a clone that does not change any more.
         database: Box<Database>,
     },
-    /// Make a finished snapshot file the one to start from, and trim the log.
+    /// Make a finished snapshot file the one to start from, and trim the log. Comes again for the same file until the log
+    /// is trimmed as far as it is to be.
     RecordSnapshot {
         /// The file.
         record: SnapshotRecord,
-        /// The last entry to be trimmed.
+        /// The last entry to be trimmed now.
         trim_through: u64,
     },
     /// Mark the data, so that it is not used again ([`Store::mark_diverged`](crate::storage::Store::mark_diverged)).
     MarkDiverged {
         /// Why, for the operator.
         why: String,
+    },
+    /// Remove the snapshots older than this index, which are not recorded any more.
+    RemoveSnapshots {
+        /// The index of the one that is.
+        before: u64,
+    },
+    /// Give this state up, which was replaced by that of a snapshot: to free very many files takes a while.
+    Forget {
+        /// The state.
+        database: Box<Database>,
     },
     /// Read a part of a recorded snapshot's file ([`Snapshots::source`](crate::storage::Snapshots::source)), to be sent to
     /// another server. The file stays open for the transfer: a newer snapshot may take its place meanwhile.
@@ -189,8 +200,7 @@ pub enum DiskDone {
         /// What it holds.
         database: Result<Box<Database>, String>,
     },
-    /// [`DiskJob::EndRead`], [`DiskJob::BeginCopy`] or [`DiskJob::DropCopy`] was taken note of. If a copy could not be
-    /// begun, that is told when it is written to.
+    /// A job of which nobody needs to know more is done. If a copy could not be begun, that is told when it is written to.
     Noted,
     /// A job failed. That is the end: nobody knows what is on the disk.
     Failed {

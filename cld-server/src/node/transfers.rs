@@ -147,6 +147,15 @@ impl Transfers {
         None
     }
 
+    /// Lets the sender of a file that is being taken in know that this goes on: very many files take longer than it waits
+    /// for a word. To be called in intervals.
+    pub(super) fn remind(&self, out: &mut Out<'_>) {
+        if let Some(receiving) = self.receiving.as_ref().filter(|receiving| receiving.incoming.is_none()) {
+            let transfer = receiving.transfer;
+            out.send(receiving.from, SnapshotFrame::Ack { transfer, received: 0 });
+        }
+    }
+
     /// A part of a file was read.
     pub(super) fn was_read(
         &mut self,

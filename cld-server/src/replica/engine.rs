@@ -516,10 +516,11 @@ impl Engine for RaftEngine {
     }
 
     fn trim_point(&self, snapshot: u64) -> u64 {
-        if self.configuration.members.len() <= 1 {
-            return snapshot;
-        }
-        self.node.raft.store().trim_point(snapshot, self.config.keep_entries, self.config.keep_bytes)
+        let (entries, bytes) = match self.configuration.members.len() {
+            0..=1 => (0, 0),
+            _ => (self.config.keep_entries, self.config.keep_bytes),
+        };
+        self.node.raft.store().trim_point(snapshot, entries, bytes)
     }
 
     fn compact(&mut self, snapshot: SnapshotRecord, trim_through: u64) {

@@ -95,8 +95,9 @@ pub trait Engine {
     /// Where a snapshot taken now stands: after all that [`Engine::poll_output`] has given out.
     fn snapshot_point(&self) -> SnapshotPoint;
 
-    /// Up to where the log should be trimmed once a snapshot of this index is recorded: a part stays for servers that lag
-    /// a little, within [`EngineConfig::keep_entries`] and [`EngineConfig::keep_bytes`].
+    /// Up to where the log should be trimmed next once a snapshot of this index is recorded: a part stays for servers that
+    /// lag a little, within [`EngineConfig::keep_entries`] and [`EngineConfig::keep_bytes`]. It is a bounded step; when
+    /// [`Engine::compact`] was told of it there may be another, until nothing beyond is left to trim.
     fn trim_point(&self, snapshot: u64) -> u64;
 
     /// Forgets the entries up to and including `trim_through` (but none after `snapshot`), which the store has trimmed

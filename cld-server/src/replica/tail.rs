@@ -12,6 +12,11 @@ use crate::storage::{
     SnapshotRecord,
 };
 
+/// The most entries that are trimmed at once, and the most bytes of payload, but for one entry: what waits for the log's
+/// disk meanwhile does not wait long.
+const TRIM_ENTRIES: usize = 1000;
+const TRIM_BYTES: u64 = 1 << 20;
+
 /// The entries after the last trimming, durable or on their way to the disk.
 #[derive(Debug)]
 pub(super) struct LogTail {
@@ -61,19 +66,24 @@ impl LogTail {
         self.compact(snapshot.clone(), self.start.index);
     }
 
-    /// Up to where entries may be trimmed when a snapshot of this index is there, if the last `entries` before it that
-    /// together have at most `bytes` are to stay.
+    /// Up to where entries may be trimmed next when a snapshot of this index is there, if the last `entries` before it that
+    /// together have at most `bytes` are to stay. It is where the log begins already, or before, if nothing is left to do.
     pub(super) fn trim_point(&self, snapshot: u64, entries: u64, bytes: u64) -> u64 {
         let Some(end) = self.offset(snapshot + 1).map(|end| end.min(self.entries.len())) else {
             return snapshot;
         };
-        let mut size = 0;
-        let kept = self.entries.range(..end).rev().take(usize::try_from(entries).unwrap_or(usize::MAX));
-        let kept = kept.take_while(|entry| {
-            size += payload(entry).len() as u64;
-            size <= bytes
-        });
-        snapshot.saturating_sub(kept.count() as u64)
+        let count = |entries: &mut dyn Iterator<Item = &Entry>, bytes: u64| {
+            let mut size = 0;
+            let within = entries.take_while(|entry| {
+                size += payload(entry).len() as u64;
+                size <= bytes
+            });
+            within.count() as u64
+        };
+        let kept = usize::try_from(entries).unwrap_or(usize::MAX);
+        let kept = count(&mut self.entries.range(..end).rev().take(kept), bytes);
+        let step = count(&mut self.entries.iter().take(TRIM_ENTRIES), TRIM_BYTES).max(1);
+        snapshot.saturating_sub(kept).min(self.start.index.saturating_add(step))
     }
 
     /// Whether a snapshot is wanted for another server that the one at the base does not serve.

@@ -32,6 +32,10 @@ use super::record::{Decoder, Encoder};
 /// The largest chunk, in bytes.
 pub const MAX_CHUNK: usize = 1 << 20;
 
+/// So many bytes are written before they are synced. Much that is not holds up the log's next sync, for the file systems'
+/// journals write it first.
+const SYNC_AFTER: u64 = 1 << 20;
+
 const MAGIC: &[u8; 8] = b"CLDSNAP\n";
 const FORMAT: u32 = 3;
 const MAX_HEADER: u32 = 8192;
@@ -180,6 +184,7 @@ impl Snapshots {
             temporary: Some(temporary),
             point,
             written: 0,
+            synced: 0,
             checksum: 0,
         })
     }
@@ -234,6 +239,8 @@ pub struct SnapshotWriter {
     temporary: Option<String>,
     point: SnapshotPoint,
     written: u64,
+    /// How much of that was synced.
+    synced: u64,
     checksum: u32,
 }
 
@@ -280,6 +287,10 @@ impl SnapshotWriter {
         self.file.write(self.written, bytes).map_err(|source| self.disk_error(source))?;
         self.written += bytes.len() as u64;
         self.checksum = crc32c::crc32c_append(self.checksum, bytes);
+        if self.written - self.synced >= SYNC_AFTER {
+            self.file.sync().map_err(|source| self.disk_error(source))?;
+            self.synced = self.written;
+        }
         Ok(())
     }
 

@@ -81,7 +81,6 @@ impl Disk {
                     while self.image.entries.first().is_some_and(|entry| entry.at.index <= trim_through) {
                         self.image.start = self.image.entries.remove(0).at;
                     }
-                    self.files.retain(|&index, _| index >= record.point.at.index);
                 }
                 DiskDone::SnapshotRecorded { record, trim_through }
             }
@@ -89,6 +88,11 @@ impl Disk {
                 self.mark = Some(why);
                 DiskDone::MarkedDiverged
             }
+            DiskJob::RemoveSnapshots { before } => {
+                self.files.retain(|&index, _| index >= before);
+                DiskDone::Noted
+            }
+            DiskJob::Forget { .. } => DiskDone::Noted,
             DiskJob::ReadSnapshot { transfer, index, offset, length } => {
                 if let (None, Some(file)) = (self.sources.get(&transfer), self.files.get(&index)) {
                     self.sources.insert(transfer, file.clone());

@@ -67,6 +67,28 @@ fn a_follower_that_was_away_gets_a_snapshot_while_the_cell_serves_and_trims() {
 }
 
 #[test]
+fn a_snapshot_that_takes_long_to_take_in_is_sent_once() {
+    let mut world = World::with(1, 3, forgetful());
+    let at = world.join(&ALL, true);
+    let file = world.open(at, b"/file", EventMask::NONE);
+    let (master, _) = world.await_master(secs(1));
+    let away = ALL.into_iter().find(|&id| id != master).unwrap();
+    world.crash(away);
+    (0..100u8).for_each(|number| world.write(at, file, &[number]));
+    // Several times as long as the master waits for a word of it.
+    world.decode_latency = secs(30).as_micros();
+    world.start(away);
+    assert!(!world.wait(secs(29), |world| {
+        let node = world.servers[&away].node.as_ref().unwrap();
+        node.status().peers.snapshots_restored > 0
+    }));
+    world.run(secs(5));
+    world.agree();
+    assert_eq!(world.node(away).status().peers.snapshots_restored, 1);
+    assert_eq!(world.node(master).status().peers.snapshots_sent, 1);
+}
+
+#[test]
 fn a_member_added_catches_up_votes_and_may_be_removed() {
     let mut world = World::with(2, 3, forgetful());
     let at = world.join(&ALL, true);

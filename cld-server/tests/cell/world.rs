@@ -70,6 +70,8 @@ pub(crate) struct World {
     /// What the configuration of each says of users; where nothing stands, everybody is let in.
     pub(crate) keys: BTreeMap<u64, Keys>,
     pub(crate) disk_latency: u64,
+    /// How much longer it takes to verify and decode a snapshot of another server.
+    pub(crate) decode_latency: u64,
     /// Servers that hear nothing of each other.
     cut: BTreeSet<(u64, u64)>,
     /// Clients and the servers that they cannot reach.
@@ -114,6 +116,7 @@ impl World {
             config,
             keys,
             disk_latency: 1000,
+            decode_latency: 0,
             cut: BTreeSet::new(),
             unreachable: BTreeSet::new(),
             deafens: false,
@@ -441,7 +444,7 @@ impl World {
     /// Takes out all that a server has to do.
     pub(crate) fn drain(&mut self, id: u64) {
         let clock = self.clock(id);
-        let ready = self.now + self.disk_latency;
+        let (ready, decoded) = (self.now + self.disk_latency, self.decode_latency);
         let server = self.server(id);
         let Some(node) = server.node.as_mut() else { return };
         if node.has_diverged()
@@ -458,6 +461,7 @@ impl World {
             datagrams.push((transmit.to, buffer[..transmit.len].to_vec()));
         }
         while let Some(job) = node.poll_disk() {
+            let ready = if matches!(job, DiskJob::FinishCopy { .. }) { ready + decoded } else { ready };
             server.jobs.push_back((ready, job));
         }
         let frames: Vec<_> = std::iter::from_fn(|| node.poll_peer()).collect();

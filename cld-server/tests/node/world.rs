@@ -462,7 +462,11 @@ impl Durable {
                 DiskDone::SnapshotWritten { record }
             }
             DiskJob::RecordSnapshot { record, trim_through } => {
-                self.snapshot = self.files.remove(&record.point.at.index).unwrap();
+                // The log may be trimmed in several steps.
+                if let Some(file) = self.files.remove(&record.point.at.index) {
+                    self.snapshot = file;
+                }
+                assert!(!self.snapshot.is_empty(), "the snapshot was not written");
                 self.image.base = record.point.clone();
                 self.image.file = Some(record.file());
                 let last = self
@@ -474,6 +478,10 @@ impl Durable {
                 self.image.start = last.unwrap_or(self.image.start);
                 self.image.entries.retain(|entry| entry.at.index > trim_through);
                 DiskDone::SnapshotRecorded { record, trim_through }
+            }
+            DiskJob::RemoveSnapshots { before } => {
+                self.files.retain(|&index, _| index >= before);
+                DiskDone::Noted
             }
             other => panic!("there is no other server: {other:?}"),
         }

@@ -313,3 +313,23 @@ fn whatever_the_disk_does_what_was_committed_stays_and_comes_once() {
         );
     }
 }
+
+#[test]
+fn a_long_log_is_trimmed_in_short_steps_and_wholly() {
+    for (entries, size, most) in [(2500_u64, 1, 1000), (40, 300_000, 4)] {
+        let mut server = Server::master();
+        for _ in 0..entries {
+            server.engine.propose(vec![7; size]).unwrap();
+            server.settle();
+        }
+        let snapshot = server.engine.snapshot_point().at.index;
+        let mut first = server.engine.status().first_index;
+        while first <= snapshot {
+            let through = server.engine.trim_point(snapshot);
+            assert!(through >= first && through < first + most, "from {first} through {through}");
+            server.snapshot(through);
+            first = server.engine.status().first_index;
+        }
+        assert_eq!(server.engine.trim_point(snapshot), snapshot, "nothing is left");
+    }
+}
