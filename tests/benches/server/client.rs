@@ -8,6 +8,8 @@ use cldc_core::wire::{EventMask, LockFlags, OpenMode};
 
 /// How many bytes are written and read.
 pub(crate) const CONTENTS: usize = 256;
+/// How many bytes each of very many files has.
+const SMALL: usize = 64;
 
 /// A session just large enough: one request of one handle at a time, one packet per message.
 type Small = Session<{ rx_bytes(CONTENTS) }, { tx_bytes(CONTENTS, 1) }, 1, 1, 0>;
@@ -23,6 +25,20 @@ pub(crate) enum Work {
     Lock,
     /// LOCK of a file that it shares with one other client. It releases the lock when the other one waits for it.
     HandOver,
+    /// PUT as with [`Work::Write`], into a file that others watch. It is done when all of them were told.
+    Notify,
+    /// OPEN of a new file, PUT of a few bytes, CLOSE.
+    Create,
+}
+
+/// What a client opens at its start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Opens {
+    Nothing,
+    /// This file, which it fills.
+    Filling(String),
+    /// This file, to be told of its changes.
+    Watching(String),
 }
 
 /// Where a client is.
@@ -30,6 +46,12 @@ pub(crate) enum Work {
 pub(crate) enum Step {
     Connecting,
     Opening,
+    /// OPEN of a new file is on its way.
+    Creating,
+    /// PUT into that file is on its way.
+    Filling,
+    /// CLOSE of that file is on its way.
+    Closing,
     /// PUT is on its way.
     Writing,
     /// GET is on its way.
@@ -55,6 +77,7 @@ pub(crate) enum News {
     Done,
     Pending,
     Locked,
+    Updated,
     Ended,
 }
 
@@ -66,15 +89,24 @@ pub(crate) struct Client {
     pub(crate) began: Instant,
     /// When it last released the lock.
     pub(crate) released: Instant,
-    path: Option<String>,
+    opens: Opens,
     handle: Option<Handle>,
+    /// What the names of new files begin with, and how many there are.
+    prefix: String,
+    created: u64,
 }
 
 impl Client {
-    /// A client that connects, and that opens and fills this file; without one it does nothing more.
-    pub(crate) fn new(config: &Config<'_>, now: Instant, path: Option<String>) -> Result<Self, ConfigError> {
+    /// A client that connects, and opens this. New files get names that begin with `prefix`.
+    pub(crate) fn new(
+        config: &Config<'_>,
+        now: Instant,
+        opens: Opens,
+        prefix: String,
+    ) -> Result<Self, ConfigError> {
         let session = Small::new(config, now)?;
-        Ok(Self { session, step: Step::Connecting, began: now, released: now, path, handle: None })
+        let (step, handle) = (Step::Connecting, None);
+        Ok(Self { session, step, began: now, released: now, opens, handle, prefix, created: 0 })
     }
 
     /// The next thing that the session tells.
@@ -92,6 +124,7 @@ impl Client {
                     ..
                 } => News::Done,
                 Event::Handle { events, .. } if events.contains(EventMask::LOCKED) => News::Locked,
+                Event::Handle { events, .. } if events.contains(EventMask::UPDATED) => News::Updated,
                 Event::Ended(_) if self.step == Step::Idle => News::Ended,
                 Event::Handle { .. } | Event::Lease(_) => continue,
                 event => return Err(format!("{event:?} while {:?}", self.step)),
@@ -110,9 +143,22 @@ impl Client {
             (Step::Connecting, News::Connected) => self.open(now)?,
             (Step::Opening, News::Opened(handle)) => {
                 self.handle = Some(handle);
-                self.begin(now, Work::Write)?;
+                match self.opens {
+                    Opens::Watching(_) => self.step = Step::Idle,
+                    _ => self.begin(now, Work::Write)?,
+                }
             }
-            (Step::Writing | Step::Reading, News::Done) => {
+            (Step::Creating, News::Opened(handle)) => {
+                self.handle = Some(handle);
+                self.session.put(now, handle, &[0x5a; SMALL])?;
+                self.step = Step::Filling;
+            }
+            (Step::Filling, News::Done) => {
+                let handle = self.handle.take().ok_or(CallError::UnknownHandle)?;
+                self.session.close(now, handle)?;
+                self.step = Step::Closing;
+            }
+            (Step::Writing | Step::Reading | Step::Closing, News::Done) => {
                 self.step = Step::Idle;
                 return Ok(true);
             }
@@ -129,12 +175,17 @@ impl Client {
     }
 
     fn open(&mut self, now: Instant) -> Result<(), CallError> {
-        self.step = Step::Idle;
-        if let Some(path) = &self.path {
-            let mode = OpenMode::CREATE | OpenMode::READ | OpenMode::WRITE | OpenMode::LOCK;
-            self.session.open(now, path.as_bytes(), mode, EventMask::LOCKED)?;
-            self.step = Step::Opening;
-        }
+        let (path, events) = match &self.opens {
+            Opens::Nothing => {
+                self.step = Step::Idle;
+                return Ok(());
+            }
+            Opens::Filling(path) => (path, EventMask::LOCKED),
+            Opens::Watching(path) => (path, EventMask::UPDATED),
+        };
+        let mode = OpenMode::CREATE | OpenMode::READ | OpenMode::WRITE | OpenMode::LOCK;
+        self.session.open(now, path.as_bytes(), mode, events)?;
+        self.step = Step::Opening;
         Ok(())
     }
 
@@ -143,10 +194,17 @@ impl Client {
     /// # Errors
     /// The session takes no call.
     pub(crate) fn begin(&mut self, now: Instant, work: Work) -> Result<(), CallError> {
-        let handle = self.handle.ok_or(CallError::UnknownHandle)?;
         self.began = now;
+        if work == Work::Create {
+            let path = format!("/{}{:x}", self.prefix, self.created);
+            let mode = OpenMode::CREATE | OpenMode::WRITE;
+            self.session.open(now, path.as_bytes(), mode, EventMask::NONE)?;
+            (self.step, self.created) = (Step::Creating, self.created + 1);
+            return Ok(());
+        }
+        let handle = self.handle.ok_or(CallError::UnknownHandle)?;
         self.step = match work {
-            Work::Write => {
+            Work::Write | Work::Notify | Work::Create => {
                 self.session.put(now, handle, &[0x5a; CONTENTS])?;
                 Step::Writing
             }

@@ -14,12 +14,16 @@ use cldc_core::wire::limits::MAX_PACKET;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::sockopt::set_socket_recv_buffer_size;
 
-use crate::client::{Client, Step, Work};
+use crate::client::{Client, News, Opens, Step, Work};
+use crate::limit;
 
 const SOCKETS: usize = 4;
-/// How many sessions are being opened at a time; the server takes 64 of one user.
+/// Whose they are, in turn: the server takes 64 new sessions of one user before their clients have acknowledged them, which
+/// idle ones are slow to do.
+const USERS: usize = 64;
+/// How many sessions are being opened at a time.
 const OPENING: usize = 32;
-/// How long all clients together may take to get ready or to finish.
+/// How long the server may take for the next client to get ready, and for all to finish.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// The most datagrams taken from one socket in one turn.
 const DATAGRAMS: usize = 64;
@@ -27,22 +31,33 @@ const DATAGRAMS: usize = 64;
 /// Which files the clients open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Files {
-    /// None: the sessions are idle.
+    /// None.
     None,
     /// Each its own.
     Own,
     /// Two clients share one.
     Shared,
+    /// These watch, in turn, the files of so many others, who were there before.
+    Watched(usize),
 }
 
 impl Files {
-    fn of(self, place: usize) -> Option<String> {
+    fn of(self, place: usize) -> Opens {
         match self {
-            Self::None => None,
-            Self::Own => Some(format!("/own-{place}")),
-            Self::Shared => Some(format!("/shared-{}", place / 2)),
+            Self::None => Opens::Nothing,
+            Self::Own => Opens::Filling(format!("/own-{place}")),
+            Self::Shared => Opens::Filling(format!("/shared-{}", place / 2)),
+            Self::Watched(writers) => Opens::Watching(format!("/own-{}", place % writers.max(1))),
         }
     }
+}
+
+/// How far a write is whose watchers are to be told of it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Round {
+    watchers: usize,
+    told: usize,
+    written: bool,
 }
 
 /// How the work went.
@@ -52,6 +67,8 @@ pub(crate) struct Done {
     pub(crate) micros: Vec<u64>,
     /// How long all took together.
     pub(crate) span: Span,
+    /// How many events were told.
+    pub(crate) told: u64,
 }
 
 impl Done {
@@ -91,61 +108,100 @@ pub(crate) struct Load {
     start: Moment,
     work: Option<Work>,
     micros: Vec<u64>,
+    /// Of each client whose file is watched.
+    rounds: Vec<Round>,
+    told: u64,
     pub(crate) traffic: Both,
 }
 
 impl Load {
-    /// Connects `count` clients, which open and fill their files.
-    pub(crate) fn connect(server: SocketAddr, count: usize, files: Files) -> io::Result<Self> {
-        let mut load = Self {
+    /// No clients yet.
+    pub(crate) fn new(server: SocketAddr) -> io::Result<Self> {
+        Ok(Self {
             server,
             sockets: (0..SOCKETS).map(|_| socket(server)).collect::<io::Result<_>>()?,
-            places: Vec::with_capacity(count),
+            places: Vec::new(),
             sids: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             rng: Rng::fresh(),
             start: Moment::now(),
             work: None,
             micros: Vec::new(),
+            rounds: Vec::new(),
+            told: 0,
             traffic: Both::default(),
-        };
-        let give_up = load.now() + PATIENCE;
-        let mut connected = 0;
+        })
+    }
+
+    /// Connects so many clients, extended ones or plain ones, which open their files.
+    pub(crate) fn connect(&mut self, count: usize, files: Files, extended: bool) -> io::Result<()> {
+        let mut connected = self.places.len();
+        let count = connected + count;
+        if let Files::Watched(writers) = files {
+            let shares = (0..writers).map(|writer| (connected..count).skip(writer).step_by(writers).count());
+            self.rounds = shares.map(|watchers| Round { watchers, ..Round::default() }).collect();
+        }
+        let mut give_up = self.now() + PATIENCE;
         while connected < count {
-            while load.places.len() < count.min(connected + OPENING) {
-                let path = files.of(load.places.len());
-                load.add(path)?;
+            while self.places.len() < count.min(connected + OPENING) {
+                self.add(files.of(self.places.len()), extended)?;
             }
-            load.turn(give_up)?;
+            self.turn(give_up)?;
             // They are counted in the order of their places.
-            while load.places.get(connected).is_some_and(|place| place.client.step == Step::Idle) {
+            while self.places.get(connected).is_some_and(|place| place.client.step == Step::Idle) {
                 connected += 1;
+                give_up = self.now() + PATIENCE;
             }
         }
-        Ok(load)
+        Ok(())
     }
 
     /// Does this work for so long, after a tenth of that to warm up. `measure` is called when counting begins and ends.
     pub(crate) fn run(&mut self, work: Work, span: Span, mut measure: impl FnMut()) -> io::Result<Done> {
+        self.begin(work)?;
+        self.turn_for(span / 10)?;
+        self.micros.clear();
+        self.told = 0;
+        measure();
+        let begin = Moment::now();
+        self.turn_for(span)?;
+        measure();
+        self.done(begin)
+    }
+
+    /// Creates so many files, and perhaps a few more.
+    pub(crate) fn create(&mut self, count: usize) -> io::Result<Done> {
+        let begin = Moment::now();
+        self.begin(Work::Create)?;
+        while self.micros.len() < count {
+            let (before, give_up) = (self.micros.len(), self.now() + PATIENCE);
+            while self.micros.len() == before {
+                self.turn(give_up)?;
+            }
+        }
+        self.done(begin)
+    }
+
+    fn begin(&mut self, work: Work) -> io::Result<()> {
         self.work = Some(work);
-        for place in 0..self.places.len() {
+        self.micros.clear();
+        let clients = if work == Work::Notify { self.rounds.len() } else { self.places.len() };
+        for place in 0..clients {
             let now = self.now();
             if let Some(Place { client, .. }) = self.places.get_mut(place) {
                 client.begin(now, work).map_err(io::Error::other)?;
             }
             self.settle(place)?;
         }
-        self.turn_for(span / 10)?;
-        self.micros.clear();
-        measure();
-        let begin = Moment::now();
-        self.turn_for(span)?;
-        let span = begin.elapsed();
-        measure();
+        Ok(())
+    }
+
+    fn done(&mut self, begin: Moment) -> io::Result<Done> {
+        let (span, told) = (begin.elapsed(), self.told);
         let mut micros = std::mem::take(&mut self.micros);
         micros.sort_unstable();
         self.finish()?;
-        Ok(Done { micros, span })
+        Ok(Done { micros, span, told })
     }
 
     /// Drives the sessions for so long.
@@ -190,12 +246,13 @@ impl Load {
         Instant::from_micros(u64::try_from(self.start.elapsed().as_micros()).unwrap_or(u64::MAX))
     }
 
-    fn add(&mut self, path: Option<String>) -> io::Result<()> {
+    fn add(&mut self, opens: Opens, extended: bool) -> io::Result<()> {
         let (now, place, servers) = (self.now(), self.places.len(), [self.server]);
         let mut seed = [0; 32];
         seed.copy_from_slice(&self.rng.bytes(32));
-        let config = Config::new(b"bench", b"bench", &servers, seed);
-        let client = Client::new(&config, now, path).map_err(io::Error::other)?;
+        let user = format!("bench-{}", place % USERS);
+        let config = Config { extended, ..Config::new(user.as_bytes(), user.as_bytes(), &servers, seed) };
+        let client = Client::new(&config, now, opens, format!("{place}-")).map_err(io::Error::other)?;
         self.sids.insert(client.session.sid(), place);
         self.places.push(Place { client, deadline: None });
         self.settle(place)
@@ -211,6 +268,7 @@ impl Load {
 
     /// Takes in what has come and does what is due; if that is nothing, waits for it, until `end` at most.
     fn turn_until(&mut self, end: Instant) -> io::Result<()> {
+        limit::check()?;
         let mut buffer: Datagram = [0; MAX_PACKET];
         let mut received = false;
         for socket in 0..SOCKETS {
@@ -266,20 +324,62 @@ impl Load {
         while let Some(Place { client, .. }) = self.places.get_mut(place)
             && let Some(news) = client.poll().map_err(io::Error::other)?
         {
+            if let News::Updated = news {
+                self.was_told(place)?;
+                continue;
+            }
             let before = client.step;
             let done = client.take(now, news, self.work).map_err(io::Error::other)?;
             let after = client.step;
-            if let (true, Some(work)) = (done, self.work) {
-                if work != Work::HandOver {
-                    self.micros.push(now.since(client.began).as_micros());
+            match self.work.filter(|_| done) {
+                Some(Work::Notify) => {
+                    if let Some(round) = self.rounds.get_mut(place) {
+                        round.written = true;
+                    }
+                    self.end_round(place)?;
+                    continue;
                 }
-                client.begin(now, work).map_err(io::Error::other)?;
+                Some(work) => {
+                    if work != Work::HandOver {
+                        self.micros.push(now.since(client.began).as_micros());
+                    }
+                    client.begin(now, work).map_err(io::Error::other)?;
+                }
+                None => {}
             }
             if after != before {
                 self.hand_over(place, before, after)?;
             }
         }
         self.transmit(place)
+    }
+
+    /// One who watches a file was told that it was written.
+    fn was_told(&mut self, place: usize) -> io::Result<()> {
+        self.told += 1;
+        let Some(writer) = place.checked_rem(self.rounds.len()) else { return Ok(()) };
+        if let Some(round) = self.rounds.get_mut(writer) {
+            round.told += 1;
+        }
+        self.end_round(writer)
+    }
+
+    /// Writes the file again, once it was written and all who watch it were told.
+    fn end_round(&mut self, writer: usize) -> io::Result<()> {
+        let now = self.now();
+        let (Some(round), Some(Place { client, .. })) =
+            (self.rounds.get_mut(writer), self.places.get_mut(writer))
+        else {
+            return Ok(());
+        };
+        if !round.written || round.told < round.watchers {
+            return Ok(());
+        }
+        (round.written, round.told) = (false, 0);
+        let Some(work) = self.work else { return Ok(()) };
+        self.micros.push(now.since(client.began).as_micros());
+        client.begin(now, work).map_err(io::Error::other)?;
+        self.transmit(writer)
     }
 
     /// What a step of one client means for the other one that shares its file.

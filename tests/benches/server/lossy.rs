@@ -9,6 +9,7 @@ use cldc_udp::blocking::Client;
 
 use crate::Result;
 use crate::client::CONTENTS;
+use crate::limit;
 use crate::load::Done;
 
 /// Lost each way.
@@ -37,13 +38,14 @@ pub(crate) fn run(cld: &Cld, span: Duration) -> Result {
                 || [Direction::ToServer, Direction::ToClient].map(|way| proxy.counters(way).received);
             let (before, begin, mut micros) = (packets(), Instant::now(), Vec::new());
             while begin.elapsed() < span * 2 {
+                limit::check()?;
                 let begun = Instant::now();
                 file.write(&[0x5a; CONTENTS])?;
                 micros.push(u64::try_from(begun.elapsed().as_micros())?);
             }
             let (after, span) = (packets(), begin.elapsed());
             micros.sort_unstable();
-            let done = Done { micros, span };
+            let done = Done { micros, span, ..Done::default() };
             let count = done.micros.len() as f64;
             let [sent, got] = [0, 1].map(|way: usize| {
                 let counted = |packets: &[u64; 2]| packets.get(way).copied().unwrap_or_default();

@@ -5,8 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-/// The unit of CPU time in /proc, as Linux tells it to programs on every machine.
-const TICK: Duration = Duration::from_millis(10);
+use cld_tests::cell::Cell;
 
 /// How many times in a second 4 KiB can be appended to a file and made durable with fdatasync.
 pub(crate) fn disk_rate(folder: &Path, span: Duration) -> io::Result<f64> {
@@ -23,14 +22,37 @@ pub(crate) fn disk_rate(folder: &Path, span: Duration) -> io::Result<f64> {
     Ok(rate)
 }
 
-/// The CPU time that a process has used, in user and system mode, all its threads together.
+/// The CPU time that a process has used, in user and system mode, all its threads together that have not ended.
 pub(crate) fn cpu_time(process: u32) -> io::Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
-    // The second field, the name, may hold anything; it ends with the last parenthesis.
-    let (_, rest) = stat.rsplit_once(')').unwrap_or_default();
-    let ticks = rest.split_whitespace().skip(11).take(2).map(str::parse::<u32>);
-    let ticks = ticks.sum::<Result<u32, _>>().map_err(io::Error::other)?;
-    Ok(TICK * ticks)
+    let mut nanos = 0;
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let stat = fs::read_to_string(thread?.path().join("schedstat"))?;
+        let field = stat.split_whitespace().next().unwrap_or_default();
+        nanos += field.parse::<u64>().map_err(io::Error::other)?;
+    }
+    Ok(Duration::from_nanos(nanos))
+}
+
+/// What the servers of a cell have used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CpuTimes {
+    pub(crate) master: Duration,
+    /// All others together.
+    pub(crate) others: Duration,
+}
+
+/// The CPU time that the servers of a cell have used.
+pub(crate) fn cpu_times(cell: &Cell, master: usize) -> io::Result<CpuTimes> {
+    let mut times = CpuTimes { master: Duration::ZERO, others: Duration::ZERO };
+    for (place, server) in cell.servers.iter().enumerate() {
+        let time = cpu_time(server.process())?;
+        if place == master {
+            times.master = time;
+        } else {
+            times.others += time;
+        }
+    }
+    Ok(times)
 }
 
 /// The memory of a process that is in RAM, in KiB.

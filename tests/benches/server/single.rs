@@ -18,7 +18,7 @@ use rustix::net::sockopt::set_socket_recv_buffer_size;
 
 use crate::client::CONTENTS;
 use crate::load::Done;
-use crate::machine;
+use crate::{limit, machine};
 
 /// How many requests are unanswered at a time.
 const IN_FLIGHT: [usize; 2] = [1, 32];
@@ -69,6 +69,7 @@ impl Client {
 
     /// Sends what is to be sent, waits for something to do, and does it.
     fn turn(&mut self) -> io::Result<()> {
+        limit::check()?;
         let mut datagram: Datagram = [0; MAX_PACKET];
         while let Some(transmit) = self.session.poll_transmit(self.now(), &mut datagram) {
             self.socket.send_to(datagram.get(..transmit.len).unwrap_or_default(), transmit.to)?;
@@ -135,7 +136,7 @@ impl Client {
         let span = begin.elapsed();
         let mut micros = std::mem::take(&mut self.micros);
         micros.sort_unstable();
-        Ok(Done { micros, span })
+        Ok(Done { micros, span, ..Done::default() })
     }
 }
 
