@@ -11,6 +11,7 @@ use cld_tests::network::Network;
 use cldc_udp::blocking::Client;
 use cldc_udp::{Error, Options};
 use support::load::Load;
+use support::mix;
 
 /// So many writes show that the cell serves.
 const SOME: u64 = 30;
@@ -140,5 +141,34 @@ fn a_cell_in_pieces_acknowledges_nothing_until_they_are_joined() {
         load.await_more(SOME);
         client.write("/other", b"whole again").unwrap();
         load.finish();
+    });
+}
+
+/// What happens to the network while clients work.
+#[derive(Debug)]
+enum Cut {
+    MasterOff,
+    MasterDeaf,
+    MasterMute,
+    OnePair,
+}
+
+#[test]
+fn histories_linearize_and_locks_have_one_holder_whatever_the_network_loses() {
+    const CUTS: [Cut; 5] = [Cut::MasterOff, Cut::MasterDeaf, Cut::MasterMute, Cut::OnePair, Cut::MasterOff];
+    Network::run("histories_linearize_and_locks_have_one_holder_whatever_the_network_loses", 3, |network| {
+        let mut cell = Cell::start_with(network.servers());
+        mix::linearizes(&mut cell, &CUTS, |cell, cut, progress| {
+            let master = cell.master();
+            let others = cell.others(master);
+            match cut {
+                Cut::MasterOff => network.split(&[&[master], &others]),
+                Cut::MasterDeaf => others.iter().for_each(|&other| network.cut(other, master)),
+                Cut::MasterMute => others.iter().for_each(|&other| network.cut(master, other)),
+                Cut::OnePair => network.split(&[&[master], &others[..1]]),
+            }
+            progress.await_more();
+            network.heal();
+        });
     });
 }
