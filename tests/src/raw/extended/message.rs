@@ -65,7 +65,7 @@ impl Welcome {
 }
 
 /// Family and port are two bytes each, in one integer of XDR.
-fn read_addresses(reader: &mut Reader<'_>) -> Result<Vec<SocketAddr>, Malformed> {
+pub(super) fn read_addresses(reader: &mut Reader<'_>) -> Result<Vec<SocketAddr>, Malformed> {
     let count = reader.u32()?;
     if count > ADDRESSES {
         return Err(Malformed::TooLong { length: count as usize, limit: ADDRESSES as usize });

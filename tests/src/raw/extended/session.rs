@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::codes::{code, op};
 use super::super::xdr::Reader;
 use super::super::{Head, Malformed, PATIENCE, PIECE, Packet, Request, Rider, socket_to};
+use super::message::read_addresses;
 use super::{Event, HELLO, Hello, Sequencer, Stands, Welcome};
 use crate::rng::Rng;
 
@@ -91,14 +92,20 @@ impl Reply {
         self.all(Welcome::read)
     }
 
-    /// The number of eight bytes that follows the result: a cookie or an epoch.
+    /// The number of eight bytes that follows the result: a cookie, or an epoch, behind which the servers may be told.
     ///
     /// # Panics
     /// When there is none.
     #[must_use]
     #[track_caller]
     pub fn hyper(&self) -> u64 {
-        self.all(|reader| reader.u64())
+        self.all(|reader| {
+            let epoch = reader.u64()?;
+            if !reader.0.is_empty() {
+                read_addresses(reader)?;
+            }
+            Ok(epoch)
+        })
     }
 }
 
