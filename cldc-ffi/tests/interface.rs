@@ -156,3 +156,32 @@ fn the_shared_library_exports_what_is_declared_and_nothing_else() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains("soname: [libcldc.so.0.1]"), "{said}");
 }
+
+/// With `--gc-sections`: the members of the archive share pieces of code, and draw each other in.
+#[test]
+fn a_program_of_the_core_alone_gets_no_sockets_and_no_ncld() {
+    let test = std::env::current_exe().expect("the test has a path");
+    let folder = test.parent().expect("a folder");
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let (source, program) = (scratch.join("core.c"), scratch.join("core"));
+    let text = "#include <cldc.h>\nint main(void) { return cldc_new_sess(0, 0, 0, 0, 0, 0, 0, 0) + 22; }\n";
+    fs::write(&source, text).expect("write a file");
+    let output = Command::new("gcc")
+        .arg("-I")
+        .arg(package().join("include"))
+        .arg(&source)
+        .arg("-o")
+        .arg(&program)
+        .arg(folder.join("libcldc.a"))
+        .args(["-lpthread", "-ldl", "-lm", "-Wl,--gc-sections"])
+        .output()
+        .expect("run gcc");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(Command::new(&program).status().expect("run the program").success());
+    let output = Command::new("nm").arg(&program).output().expect("run nm");
+    let symbols = String::from_utf8_lossy(&output.stdout);
+    assert!(symbols.contains(" T cldc_new_sess"));
+    let others: Vec<_> =
+        symbols.lines().filter(|line| line.contains(" T ncld_") || line.contains(" T cldc_udp_")).collect();
+    assert!(others.is_empty(), "{others:?}");
+}
