@@ -1,7 +1,7 @@
 //! What the end-to-end tests are made with: a raw-packet client, a fault-injecting proxy, the real `cld` as a
-//! process, and the captured packets of Hail's programs with a replayer for them.
+//! process, the captured packets of Hail's programs with a replayer for them, and a simulator of whole cells.
 //!
-//! Nothing here uses the project's own codec or client: what these tests see is judged by a second reading of
+//! Nothing here but [`sim`] uses the project's own codec or client: what these tests see is judged by a second reading of
 //! `protocol.md`. A broken expectation panics with what was awaited and what came, so that a test reads straight on.
 #![expect(
     clippy::panic,
@@ -18,4 +18,5 @@ pub mod proxy;
 pub mod raw;
 pub mod rng;
 pub mod server;
+pub mod sim;
 pub mod vectors;

@@ -51,6 +51,7 @@ enum Verdict {
 
 pub(super) fn check(history: &History) -> Result<(), Violation> {
     let mut smallest: Option<Vec<Operation>> = None;
+    let mut unknown = Ok(());
     for (path, operations) in history.by_path() {
         let operations: Vec<Operation> = operations.into_iter().cloned().collect();
         match search(&operations) {
@@ -64,12 +65,12 @@ pub(super) fn check(history: &History) -> Result<(), Violation> {
             Verdict::Unknown => {
                 let open = operations.iter().filter(|operation| operation.answered.is_none()).count();
                 let (path, operations) = (path.to_owned(), operations.len());
-                return Err(Violation::TooLong { path, operations, open });
+                unknown = Err(Violation::TooLong { path, operations, open });
             }
         }
     }
     match smallest {
-        None => Ok(()),
+        None => unknown,
         Some(operations) => {
             let path = operations.first().map(|operation| operation.path.to_string()).unwrap_or_default();
             let lines: Vec<String> = operations.iter().map(ToString::to_string).collect();
