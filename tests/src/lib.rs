@@ -19,4 +19,5 @@ pub mod raw;
 pub mod rng;
 pub mod server;
 pub mod sim;
+pub mod tools;
 pub mod vectors;

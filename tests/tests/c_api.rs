@@ -13,14 +13,18 @@ use cld_tests::cell::Cell;
 use cld_tests::programs::workspace;
 use cld_tests::proxy::{Faults, Proxy};
 use cld_tests::server::{Cld, Options};
+use cld_tests::tools;
 
 /// For so long the lock is left alone: past the first ping of a server, and more than a lease.
 const IDLE: &str = "40";
 
-/// The folder of the programs, with one folder for each compiler.
-fn programs() -> &'static Path {
-    static OUT: OnceLock<PathBuf> = OnceLock::new();
-    OUT.get_or_init(|| {
+/// The folder of the programs, with one folder for each compiler; nothing on a machine that cannot make them.
+fn programs() -> Option<&'static Path> {
+    static OUT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let out = OUT.get_or_init(|| {
+        if !tools::runs("make", &["--version"]) || !tools::runs("gcc", &["--version"]) {
+            return None;
+        }
         let test = std::env::current_exe().expect("the test has a path");
         // TARGET/PROFILE/deps/NAME
         let target = test.ancestors().nth(3).expect("tests lie in the target folder");
@@ -35,12 +39,14 @@ fn programs() -> &'static Path {
             .output()
             .expect("run make");
         success("make", &output);
-        out
-    })
+        Some(out)
+    });
+    out.as_deref()
 }
 
-fn compilers() -> impl Iterator<Item = PathBuf> {
-    ["gcc", "g++", "clang"].into_iter().map(|name| programs().join(name)).filter(|folder| folder.exists())
+/// The programs of each compiler that the machine has.
+fn compilers(programs: &Path) -> impl Iterator<Item = PathBuf> {
+    ["gcc", "g++", "clang"].into_iter().map(|name| programs.join(name)).filter(|folder| folder.exists())
 }
 
 fn success(what: &str, output: &Output) {
@@ -79,9 +85,10 @@ fn host(address: SocketAddr) -> (String, u16) {
 
 #[test]
 fn programs_of_every_compiler_work_with_a_single_server() {
+    let Some(programs) = programs() else { return };
     let server = Cld::start();
     let (host, port) = host(server.address());
-    for compiler in compilers() {
+    for compiler in compilers(programs) {
         run(&compiler.join("test_core"), (&host, port), &["/core"]);
         run_tests(&compiler, &host, port, "1");
     }
@@ -89,40 +96,44 @@ fn programs_of_every_compiler_work_with_a_single_server() {
 
 #[test]
 fn a_lock_lasts_while_its_program_idles() {
+    let Some(programs) = programs() else { return };
     let server = Cld::start();
     let (host, port) = host(server.address());
-    run_tests(&programs().join("gcc"), &host, port, IDLE);
+    run_tests(&programs.join("gcc"), &host, port, IDLE);
 }
 
 #[test]
 fn programs_work_with_a_cell_of_three_servers() {
+    let Some(programs) = programs() else { return };
     let cell = Cell::start(3);
     let hosts: Vec<String> = cell.addresses().iter().map(ToString::to_string).collect();
-    run_tests(&programs().join("gcc"), &hosts.join(","), 1, IDLE);
+    run_tests(&programs.join("gcc"), &hosts.join(","), 1, IDLE);
     // One address is enough, be it the master's or not.
     for (number, address) in cell.addresses().into_iter().enumerate() {
         let (host, port) = host(address);
-        run(&programs().join("gcc/test_file"), (&host, port), &[&format!("one-{number}")]);
-        run(&programs().join("gcc/test_core"), (&host, port), &[&format!("/core-{number}")]);
+        run(&programs.join("gcc/test_file"), (&host, port), &[&format!("one-{number}")]);
+        run(&programs.join("gcc/test_core"), (&host, port), &[&format!("/core-{number}")]);
     }
 }
 
 #[test]
 fn programs_work_through_a_network_that_loses_packets() {
+    let Some(programs) = programs() else { return };
     let server = Options::new().behind_proxy().start();
     let proxy = Proxy::start(server.address());
     proxy.set_both(Faults { loss: 0.1, duplication: 0.05, reordering: 0.05, ..Faults::default() });
     let (host, port) = host(proxy.address());
-    run_tests(&programs().join("gcc"), &host, port, IDLE);
-    run(&programs().join("gcc/test_core"), (&host, port), &["/core"]);
+    run_tests(&programs.join("gcc"), &host, port, IDLE);
+    run(&programs.join("gcc/test_core"), (&host, port), &["/core"]);
 }
 
 #[test]
 fn the_next_publisher_leads_when_the_first_is_done_and_the_watcher_sees_both() {
+    let Some(programs) = programs() else { return };
     let server = Cld::start();
     let (host, port) = host(server.address());
     let start = |name: &str, args: &[&str], said: &str| -> (Child, BufReader<_>) {
-        let mut child = program(&programs().join("gcc").join(name), (&host, port), args)
+        let mut child = program(&programs.join("gcc").join(name), (&host, port), args)
             .stdout(Stdio::piped())
             .spawn()
             .expect("run the program");
@@ -149,8 +160,8 @@ fn line(lines: &mut impl BufRead) -> String {
 
 #[test]
 fn valgrind_finds_no_error() {
-    if Command::new("valgrind").arg("--version").output().is_err() {
-        println!("valgrind is not installed: skipped");
+    let Some(programs) = programs() else { return };
+    if !tools::runs("valgrind", &["--version"]) {
         return;
     }
     let server = Cld::start();
@@ -161,7 +172,7 @@ fn valgrind_finds_no_error() {
             .args(["--kill-after=1", "240", "valgrind", "--error-exitcode=9", "--leak-check=full"])
             .arg(format!("--show-leak-kinds={kinds}"))
             .arg(format!("--errors-for-leak-kinds={kinds}"))
-            .arg(programs().join("gcc").join(name))
+            .arg(programs.join("gcc").join(name))
             .args([&host, &port.to_string(), "tester", "tester"])
             .args(args)
             .output()
