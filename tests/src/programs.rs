@@ -32,11 +32,20 @@ fn find(variable: &str, package: &str, program: &str) -> PathBuf {
     }
 }
 
-/// Builds with the tests' own profile and target folder, which their own path tells: TARGET/PROFILE/deps/NAME.
+/// Cargo's target folder, which the path of this program tells: TARGET/PROFILE/deps/NAME.
+///
+/// # Panics
+/// If this program lies elsewhere.
+#[must_use]
+pub fn target() -> PathBuf {
+    let program = std::env::current_exe().expect("the test program has a path");
+    program.ancestors().nth(3).expect("tests lie in TARGET/PROFILE/deps").to_owned()
+}
+
+/// Builds with the tests' own profile and target folder.
 fn build(package: &str, program: &str) -> PathBuf {
     let test = std::env::current_exe().expect("the test program has a path");
     let profile_dir = test.parent().and_then(Path::parent).expect("tests lie in TARGET/PROFILE/deps");
-    let target = profile_dir.parent().expect("a profile's folder lies in the target folder");
     let profile = match profile_dir.file_name().and_then(|name| name.to_str()) {
         Some("debug") | None => "dev",
         Some(name) => name,
@@ -45,7 +54,7 @@ fn build(package: &str, program: &str) -> PathBuf {
         .current_dir(workspace())
         .args(["build", "--quiet", "--message-format=json-render-diagnostics", "--profile", profile])
         .args(["-p", package, "--bin", program, "--target-dir"])
-        .arg(target)
+        .arg(target())
         .output()
         .expect("run cargo");
     let messages = String::from_utf8_lossy(&output.stdout);

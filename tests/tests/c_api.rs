@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use std::thread;
 
 use cld_tests::cell::Cell;
-use cld_tests::programs::workspace;
+use cld_tests::programs::{target, workspace};
 use cld_tests::proxy::{Faults, Proxy};
 use cld_tests::server::{Cld, Options};
 use cld_tests::tools;
@@ -25,9 +25,7 @@ fn programs() -> Option<&'static Path> {
         if !tools::runs("make", &["--version"]) || !tools::runs("gcc", &["--version"]) {
             return None;
         }
-        let test = std::env::current_exe().expect("the test has a path");
-        // TARGET/PROFILE/deps/NAME
-        let target = test.ancestors().nth(3).expect("tests lie in the target folder");
+        let target = target();
         let out = target.join("tmp/c");
         let output = Command::new("make")
             .arg("-C")

@@ -68,7 +68,7 @@ fn main() -> Result {
     }
     let cells: String = setting("CLD_BENCH_SERVERS", "1,3".to_owned())?;
     let bench = Bench {
-        folder: setting("CLD_BENCH_DIR", programs::workspace().join("target"))?,
+        folder: setting("CLD_BENCH_DIR", programs::target())?,
         span: Duration::from_secs_f64(setting("CLD_BENCH_SECONDS", 3.0)?),
         cells: cells.split(',').map(str::parse).collect::<std::result::Result<_, _>>()?,
     };
