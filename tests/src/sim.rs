@@ -2,7 +2,7 @@
 //! adapters that lose, delay, repeat, reorder and damage what they carry. All that happens follows from a seed, so a
 //! failure that a seed finds is there again whenever it is run; see docs/testing.md.
 //!
-//! [`run`] is one run. It builds a [`Plan`] from its seed, lets a [`world`] go wrong for a while, then (in liveness mode)
+//! [`run`] is one run. It builds a [`Plan`] from its seed, lets a world go wrong for a while, then (in liveness mode)
 //! stops all faults and sees whether everything ends well, and checks what the clients saw with [`crate::history`].
 
 mod checks;

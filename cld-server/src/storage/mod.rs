@@ -10,7 +10,7 @@
 //! | `snapshot-<index>` | the database as of that log index ([`snapshot`]) |
 //! | `snapshot-<index>.received` | one that came from another server, until the log begins with it |
 //! | `*.tmp` of these | unfinished; removed at open |
-//! | `DIVERGED` | only if the server's state was found wrong: why. Data with it is refused ([`mark`]) |
+//! | `DIVERGED` | only if the server's state was found wrong: why. Data with it is refused |
 //!
 //! [`Store::open`] is the way in. What it returns was verified whole: every record of the log and every byte of the
 //! snapshot. The disk itself is behind [`Disk`], so tests run the real code on a disk that tears and loses writes.
